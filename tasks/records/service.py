@@ -1,0 +1,196 @@
+"""The service profile: where a service lives and what is wanted for it. It holds no secret.
+
+A reference names a secret without holding it: ``env:NAME``, ``file:/path`` or ``block:name`` (a Prefect
+Secret block).
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Reference = Annotated[str, Field(pattern=r"^(env|file|block):.+$")]
+
+
+def _known_time_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError(f"'{name}' is no IANA time zone; expected a name like 'Europe/Berlin'")
+    return name
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Application(_Section):
+    """The Node.js application as its host sees it."""
+
+    directory: Path = Field(
+        description="Where the application's files are", examples=["/srv/invoice/backend"]
+    )
+    env_file: Path = Field(
+        default=Path(".env"),
+        description="The home of the application's secrets, relative to the directory",
+        examples=[".env"],
+    )
+    health_url: str = Field(
+        pattern=r"^https?://",
+        description="Answers 200 and a JSON body with status OK when the service is healthy",
+        examples=["http://127.0.0.1:8080/health"],
+    )
+    process_manager: Literal["pm2", "systemd", "windows"] = Field(
+        description="What keeps the application running", examples=["pm2"]
+    )
+    process_name: str = Field(min_length=1, description="Its name there", examples=["invoice-backend"])
+    log_files: tuple[Path, ...] = Field(
+        default=(),
+        description="Log files, relative to the directory",
+        examples=[["logs/error.log"]],
+    )
+    required_variables: tuple[str, ...] = Field(
+        default=(),
+        description="Variables without which the application does not start",
+        examples=[["MONGODB_URI", "JWT_SECRET"]],
+    )
+    exclude_from_backup: tuple[str, ...] = Field(
+        default=("node_modules", ".git", "*.log"),
+        description="Names (shell patterns) left out of the application's archive, at any depth",
+        examples=[["node_modules", ".git", "*.log"]],
+    )
+
+
+class Database(_Section):
+    """The application's database."""
+
+    kind: Literal["mongodb", "postgresql"] = Field(description="Which server it is", examples=["mongodb"])
+    url_variable: str = Field(
+        min_length=1,
+        description="The variable of the env file that holds its URL",
+        examples=["MONGODB_URI"],
+    )
+    admin_url: Reference = Field(
+        description="Reference to a URL that may create and drop the drill's scratch database",
+        examples=["file:/etc/runbooks/mongodb-admin-url"],
+    )
+    client_directory: Path | None = Field(
+        default=None,
+        description="Where pg_dump, pg_restore and psql are when they are not on PATH",
+        examples=["/usr/lib/postgresql/18/bin"],
+    )
+
+
+class Destination(_Section):
+    """Where backup sets go."""
+
+    url: str = Field(
+        pattern=r"^(s3://[^/]+|file:///)",
+        description="s3://bucket/prefix, or file:///directory",
+        examples=["s3://backup-bucket/runbooks"],
+    )
+    endpoint_url: str | None = Field(
+        default=None,
+        description="For a store that is not AWS itself",
+        examples=["https://minio.example.com"],
+    )
+    region: str = Field(default="us-east-1", description="The bucket's region", examples=["eu-central-1"])
+    access_key_id: Reference | None = Field(
+        default=None,
+        description="Reference to the key id; AWS's own chain of credentials when left out",
+        examples=["env:BACKUP_ACCESS_KEY_ID"],
+    )
+    secret_access_key: Reference | None = Field(
+        default=None,
+        description="Reference to the secret key",
+        examples=["file:/etc/runbooks/backup-secret-key"],
+    )
+    checksums: Literal["when_supported", "when_required"] = Field(
+        default="when_required",
+        description="boto3's own checksums; some S3-compatible stores refuse them",
+        examples=["when_supported"],
+    )
+
+    @model_validator(mode="after")
+    def _keys_come_in_pairs(self) -> Self:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key are given together or not at all")
+        return self
+
+
+class Retention(_Section):
+    """Which sets are kept. A set is kept when any of these rules wants it."""
+
+    keep_days: int = Field(ge=1, description="Every set younger than so many days", examples=[30])
+    keep_daily: int = Field(
+        default=0, ge=0, description="The newest set of each of so many days", examples=[7]
+    )
+    keep_weekly: int = Field(default=0, ge=0, description="... of so many ISO weeks", examples=[4])
+    keep_monthly: int = Field(default=0, ge=0, description="... of so many months", examples=[12])
+    most_deletes: int = Field(
+        default=5,
+        ge=0,
+        description="A plan that deletes more than this is refused: something is wrong",
+        examples=[5],
+    )
+
+
+class Backup(_Section):
+    """The nightly backup of the service."""
+
+    destination: Destination = Field(description="Where the sets go")
+    retention: Retention = Field(description="Which sets are kept")
+    schedule: str = Field(
+        default="0 2 * * *", description="Cron expression, in the service's time zone", examples=["0 2 * * *"]
+    )
+    late_after: timedelta = Field(
+        default=timedelta(hours=2),
+        description="A scheduled run that starts later than this is late (ISO 8601 duration)",
+        examples=["PT2H"],
+    )
+    when_late: Literal["run", "skip"] = Field(
+        default="run", description="What a late run does", examples=["skip"]
+    )
+    width: int = Field(
+        default=2, ge=1, le=32, description="How many parts are saved side by side", examples=[4]
+    )
+    size_factor: float = Field(
+        default=3.0,
+        gt=1,
+        description="A set so many times smaller or larger than the recent ones' median is suspicious",
+        examples=[3.0],
+    )
+    drill_every: timedelta = Field(
+        default=timedelta(days=35),
+        description="The newest passed restore drill may be this old (ISO 8601 duration)",
+        examples=["P35D"],
+    )
+
+
+class ServiceProfile(_Section):
+    """One operated service. Adding a service is writing one of these."""
+
+    name: str = Field(
+        pattern=r"^[a-z][a-z0-9-]*$",
+        description="Short name, the same as the file's",
+        examples=["invoice"],
+    )
+    title: str = Field(
+        min_length=1, description="What people call it", examples=["Invoice Management System"]
+    )
+    time_zone: Annotated[str, AfterValidator(_known_time_zone)] = Field(
+        description="IANA name; schedules and days are counted in it", examples=["Europe/Berlin"]
+    )
+    application: Application = Field(description="The Node.js application")
+    database: Database = Field(description="Its database")
+    backup: Backup = Field(description="Its nightly backup")
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone as Python wants it."""
+        return ZoneInfo(self.time_zone)
+
+    @property
+    def env_path(self) -> Path:
+        """The env file's full path."""
+        return self.application.directory / self.application.env_file
