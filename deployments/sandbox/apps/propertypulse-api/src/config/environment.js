@@ -1,0 +1,43 @@
+'use strict';
+// Reads .env and refuses to start with a wrong one.
+
+const path = require('path');
+
+// override: PM2 keeps the environment of the first start; the file is the truth.
+require('dotenv').config({ path: path.join(__dirname, '..', '..', '.env'), override: true, quiet: true });
+
+const REQUIRED = [
+  'NODE_ENV', 'PORT', 'DATABASE_URL', 'JWT_SECRET', 'STRIPE_SECRET_KEY', 'STRIPE_WEBHOOK_SECRET',
+  'AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'SENDGRID_API_KEY',
+];
+const FORMS = [
+  ['DATABASE_URL', /^postgres(ql)?:\/\//, 'is not a PostgreSQL URL'],
+  ['PORT', /^[1-9][0-9]{0,4}$/, 'is not a port number'],
+  ['JWT_SECRET', /^.{32,}$/, 'is shorter than 32 characters'],
+  ['STRIPE_SECRET_KEY', /^(sk|rk)_(live|test)_/, 'is not a Stripe secret key'],
+  ['STRIPE_WEBHOOK_SECRET', /^whsec_/, 'is not a Stripe webhook secret'],
+  ['SENDGRID_API_KEY', /^SG\./, 'is not a SendGrid key'],
+];
+
+function problems(env) {
+  const missing = REQUIRED.filter((name) => !env[name]).map((name) => `${name} is missing`);
+  const malformed = FORMS.filter(([name, form]) => env[name] && !form.test(env[name]));
+  return [...missing, ...malformed.map(([name, , complaint]) => `${name} ${complaint}`)];
+}
+
+function load() {
+  const found = problems(process.env);
+  if (found.length > 0) {
+    console.error(`❌ Environment variable errors: ${found.join('; ')}`);
+    process.exit(1);
+  }
+  return {
+    port: Number(process.env.PORT),
+    databaseUrl: process.env.DATABASE_URL,
+    jwtSecret: process.env.JWT_SECRET,
+    stripeWebhookSecret: process.env.STRIPE_WEBHOOK_SECRET,
+    slowRequestMs: Number(process.env.SLOW_REQUEST_MS || 1000),
+  };
+}
+
+module.exports = { load, problems };
