@@ -1,0 +1,181 @@
+"""What differs between what a set should hold and what was found, by name. No sentence means equal."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tasks.records.backup import ApplicationFacts, CollectionFacts, PostgresqlFacts, StoredObject, TableFacts
+from tasks.records.figures import say_count, shorten
+
+_HASH_DIGITS = 12
+_NUMBERS = ("$numberInt", "$numberLong", "$numberDouble")
+
+
+def compare_collections(
+    expected: Sequence[CollectionFacts], found: Sequence[CollectionFacts]
+) -> tuple[str, ...]:
+    """Given collections of two databases, return what differs; the databases' own names may."""
+    wanted = {facts.collection: facts for facts in expected}
+    there = {facts.collection: facts for facts in found}
+    differences = _compare_names("Collection", wanted, there)
+    for name in sorted(wanted.keys() & there.keys()):
+        differences += _compare_collection(wanted[name], there[name])
+    return tuple(differences)
+
+
+def compare_postgresql(expected: PostgresqlFacts, found: PostgresqlFacts) -> tuple[str, ...]:
+    """Given the facts of two PostgreSQL databases, return what differs in tables, rows and definitions."""
+    wanted = {facts.table: facts for facts in expected.tables}
+    there = {facts.table: facts for facts in found.tables}
+    differences = _compare_names("Table", wanted, there)
+    for name in sorted(wanted.keys() & there.keys()):
+        differences += _compare_table(wanted[name], there[name])
+    for kind in sorted(expected.definitions.keys() | found.definitions.keys()):
+        differences += _compare_definitions(
+            kind, expected.definitions.get(kind, ()), found.definitions.get(kind, ())
+        )
+    return tuple(differences)
+
+
+def compare_application(expected: ApplicationFacts, found: ApplicationFacts) -> tuple[str, ...]:
+    """Given the facts of two archives of an application, return what differs."""
+    if expected.files != found.files:
+        return (f"Application: {say_count(found.files, 'file')} instead of {expected.files:,}.",)
+    return tuple(_compare_hashes("Application", "files", expected.content_hash, found.content_hash))
+
+
+def compare_objects(expected: StoredObject, found: StoredObject) -> tuple[str, ...]:
+    """Given an object as the manifest has it and as it was read, return what differs."""
+    differences = []
+    if expected.key != found.key:
+        differences.append(f"Object {found.key} was read instead of {expected.key}.")
+    if expected.bytes != found.bytes:
+        differences.append(f"Object {expected.key}: {found.bytes:,} bytes instead of {expected.bytes:,}.")
+    elif expected.sha256 != found.sha256:
+        differences.append(
+            f"Object {expected.key}: {found.bytes:,} bytes as they should be, but their SHA-256 is "
+            f"{found.sha256[:_HASH_DIGITS]}… instead of {expected.sha256[:_HASH_DIGITS]}…."
+        )
+    if expected.raw_bytes != found.raw_bytes:
+        differences.append(
+            f"Object {expected.key}: {found.raw_bytes:,} bytes after decompression instead of "
+            f"{expected.raw_bytes:,}."
+        )
+    return tuple(differences)
+
+
+def _compare_names(noun: str, wanted: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    return [
+        *(f"{noun} {name} is missing." for name in sorted(wanted.keys() - there.keys())),
+        *(f"{noun} {name} is there, but not in the set." for name in sorted(there.keys() - wanted.keys())),
+    ]
+
+
+def _compare_hashes(where: str, content: str, expected: str, found: str) -> list[str]:
+    if expected == found:
+        return []
+    difference = (
+        f"{where}: as many {content} as there should be, but their content differs (hash "
+        f"{found[:_HASH_DIGITS]}… instead of {expected[:_HASH_DIGITS]}…)."
+    )
+    return [difference]
+
+
+def _compare_collection(expected: CollectionFacts, found: CollectionFacts) -> list[str]:
+    where = f"Collection {expected.collection}"
+    differences = []
+    if expected.kind != found.kind:
+        differences.append(f"{where}: is a {found.kind} instead of a {expected.kind}.")
+    if expected.documents != found.documents:
+        differences.append(
+            f"{where}: {say_count(found.documents, 'document')} instead of {expected.documents:,}."
+        )
+    else:
+        differences += _compare_hashes(where, "documents", expected.content_hash, found.content_hash)
+    differences += _compare_fields(
+        where, "option", _parse_options(expected.options), _parse_options(found.options)
+    )
+    return differences + _compare_fields(
+        where, "index", _parse_indexes(expected.indexes), _parse_indexes(found.indexes)
+    )
+
+
+def _compare_fields(
+    where: str, noun: str, expected: Mapping[str, object], found: Mapping[str, object]
+) -> list[str]:
+    differences = []
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found:
+            differences.append(f"{where}: {noun} {name} is missing ({_say(expected[name])}).")
+        elif name not in expected:
+            differences.append(f"{where}: {noun} {name} is there, but not in the set ({_say(found[name])}).")
+        elif _say(expected[name], None) != _say(found[name], None):
+            differences.append(
+                f"{where}: {noun} {name} differs: {_say(found[name])} instead of {_say(expected[name])}."
+            )
+    return differences
+
+
+def _say(value: object, most: int | None = 200) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if most is None else shorten(text, most)
+
+
+def _parse_options(options: str) -> dict[str, object]:
+    """Return the options by name. Their own order means nothing; order inside them does (pipelines, keys)."""
+    parsed = json.loads(options or "{}")
+    return parsed if isinstance(parsed, dict) else {"": parsed}
+
+
+def _parse_indexes(indexes: Iterable[str]) -> dict[str, object]:
+    """Return the indexes by name, without what says nothing about the index."""
+    parsed: dict[str, object] = {}
+    for text in indexes:
+        fields = _plain_numbers(json.loads(text))
+        # Servers before 4.4 put the namespace into an index: it names the database, which may differ.
+        fields.pop("ns", None)
+        # Version 2 is what a server makes when nothing else was said.
+        fields.setdefault("v", 2)
+        name = str(fields.get("name") or _say(fields.get("key")))
+        parsed[name] = dict(sorted(fields.items()))
+    return parsed
+
+
+def _plain_numbers(value: Any) -> Any:
+    """Return Extended JSON with plain numbers: an index on 1, 1.0 or NumberLong(1) is the same index."""
+    if isinstance(value, dict):
+        if len(value) == 1:
+            ((key, inner),) = value.items()
+            if key in _NUMBERS and isinstance(inner, str):
+                number = float(inner)
+                return int(number) if number.is_integer() else number
+        return {key: _plain_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain_numbers(inner) for inner in value]
+    return value
+
+
+def _compare_table(expected: TableFacts, found: TableFacts) -> list[str]:
+    where = f"Table {expected.table}"
+    differences = []
+    if expected.columns != found.columns:
+        differences.append(f"{where}: columns are {found.columns} instead of {expected.columns}.")
+    if expected.rows != found.rows:
+        differences.append(f"{where}: {say_count(found.rows, 'row')} instead of {expected.rows:,}.")
+    else:
+        differences += _compare_hashes(where, "rows", expected.content_hash, found.content_hash)
+    return differences
+
+
+def _compare_definitions(kind: str, expected: Sequence[str], found: Sequence[str]) -> list[str]:
+    """Compare as multisets: a changed definition shows as one that is missing and one that is additional."""
+    wanted, there = Counter(expected), Counter(found)
+    noun = kind.capitalize()
+    return [
+        *(f"{noun} is missing: {shorten(text)}" for text in sorted((wanted - there).elements())),
+        *(
+            f"{noun} is there, but not in the set: {shorten(text)}"
+            for text in sorted((there - wanted).elements())
+        ),
+    ]

@@ -1,0 +1,98 @@
+"""Which set a restore drill takes, and what its scratch database is called.
+
+The name is the fence: a drill creates and drops databases of this form and nothing else, ever.
+"""
+
+import hashlib
+import re
+
+from flows.decisions.refusal import Refusal
+from tasks.records.backup import RepositoryState, SetSummary
+from tasks.records.figures import say_count
+
+_MOST_LISTED = 10
+# PostgreSQL cuts a longer name silently, MongoDB refuses it.
+_LONGEST_NAME = 63
+_SUFFIX = r"_\d{8}t\d{6}_[0-9a-f]{8}"
+_SUFFIX_LENGTH = 25
+_TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)[Tt_-]?(\d\d)[:-]?(\d\d)[:-]?(\d\d)")
+_ANY_SCRATCH = re.compile(rf"drill_[a-z][a-z0-9_]*{_SUFFIX}")
+
+
+def choose_set(state: RepositoryState, wanted: str) -> str | Refusal:
+    """Given "latest", "latest-verified" or a set id, return the set's id, or why there is none."""
+    newest_first = sorted(state.sets, key=lambda found: (found.created_at, found.set_id), reverse=True)
+    if wanted == "latest":
+        candidates = newest_first
+        missing = f"{state.service} has no backup set"
+    elif wanted == "latest-verified":
+        candidates = [
+            found for found in newest_first if found.reread_passed and found.drill_passed is not False
+        ]
+        missing = f"{state.service} has no set that passed its reread and failed no drill"
+    else:
+        candidates = [found for found in newest_first if found.set_id == wanted]
+        missing = f"{state.service} has no set '{wanted}'"
+        if any(unfinished.set_id == wanted for unfinished in state.unfinished):
+            missing = f"'{wanted}' of {state.service} is unfinished or being deleted, so it is no backup"
+    if candidates:
+        return candidates[0].set_id
+    return Refusal(f"{missing}. {_list_sets(newest_first)}")
+
+
+def name_scratch_database(service: str, set_id: str) -> str:
+    """Return "drill_<service>_<the set's time>_<hash of its id>": valid for both servers, and repeatable.
+
+    Service names have no underscore, so writing one for every dash keeps two services apart.
+    """
+    found = _TIME.search(set_id)
+    digits = "".join(found.groups()) if found else "0" * 14
+    return f"{_scratch_prefix(service)}_{digits[:8]}t{digits[8:]}_{_short_hash(set_id)}"
+
+
+def is_scratch_database(name: str, service: str) -> bool:
+    """Is this a database that a drill of this very service made? Only such a one may be dropped."""
+    return re.fullmatch(re.escape(_scratch_prefix(service)) + _SUFFIX, name, re.ASCII) is not None
+
+
+def refuse_scratch_name(scratch: str, real: str) -> Refusal | None:
+    """Given the scratch database's name and the real one's, refuse if the drill could touch the real one."""
+    # MongoDB takes names that differ only in case for the same.
+    if scratch.casefold() == real.casefold():
+        return Refusal(f"The scratch database '{scratch}' is the real database: nothing was restored.")
+    if _ANY_SCRATCH.fullmatch(scratch) is None or len(scratch) > _LONGEST_NAME:
+        return Refusal(f"'{scratch}' is no name of a scratch database: nothing was restored.")
+    if _ANY_SCRATCH.fullmatch(real.casefold()) is not None:
+        return Refusal(
+            f"The real database '{real}' is called like a drill's scratch database, and drills drop those: "
+            "rename it first."
+        )
+    return None
+
+
+def _scratch_prefix(service: str) -> str:
+    name = service.replace("-", "_")
+    room = _LONGEST_NAME - len("drill_") - _SUFFIX_LENGTH
+    if len(name) > room:
+        name = f"{name[: room - 9]}_{_short_hash(service)}"
+    return f"drill_{name}"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _list_sets(newest_first: list[SetSummary]) -> str:
+    if not newest_first:
+        return "There are no sets: run the backup first."
+    listed = ", ".join(f"{found.set_id} ({_describe_state(found)})" for found in newest_first[:_MOST_LISTED])
+    more = len(newest_first) - _MOST_LISTED
+    return f"There is: {listed}" + (f", and {say_count(more, 'older one')}." if more > 0 else ".")
+
+
+def _describe_state(found: SetSummary) -> str:
+    if found.drill_passed is not None:
+        return "passed a drill" if found.drill_passed else "failed its drill"
+    if found.reread_passed is None:
+        return "not verified"
+    return "verified" if found.reread_passed else "failed its reread"
