@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -48,19 +49,19 @@ class PostgreSQL:
         name: str,
         role: str,
         database: str,
-        role_password: str,
+        make_password: Callable[[], str] = plain_password,
         max_connections: int = 50,
     ) -> None:
         """Take where to run and what is in it; nothing starts here.
 
         Args:
             supervisor: starts the process.
-            vault: keeps the administrator's password.
+            vault: keeps the passwords.
             port: TCP port on 127.0.0.1.
             name: of the instance; its folder, log and secrets are called so.
             role: the application's role, which is no superuser.
             database: the database that the role owns.
-            role_password: what a new role gets.
+            make_password: makes the password that the role gets when it is new.
             max_connections: the server's limit.
         """
         self.name = name
@@ -69,7 +70,7 @@ class PostgreSQL:
         self.database = database
         self._supervisor = supervisor
         self._vault = vault
-        self._role_password = role_password
+        self._make_password = make_password
         self._max_connections = max_connections
         self._data = supervisor.state / name
 
@@ -80,8 +81,16 @@ class PostgreSQL:
 
     @property
     def application_url(self) -> str:
-        """Return the URL of the application's role."""
-        return self.url(self.role, self._role_password, self.database)
+        """Return the URL of the application's role as it was made; a rotation changes the password."""
+        return self.url(self.role, self._role_password(), self.database)
+
+    def owner_url(self) -> str:
+        """Return a URL that acts as the owner of the database whatever the owner's password is now."""
+        url = self.url(ADMIN, self._vault.read(f"{self.name}-admin-password"), self.database)
+        return f"{url}?options={quote(f'-c role={self.role}')}"
+
+    def _role_password(self) -> str:
+        return self._vault.once(f"{self.name}-app-password", self._make_password)
 
     def url(self, role: str, password: str, database: str) -> str:
         """Return the URL of a role in a database; every character of the password is escaped."""
@@ -163,7 +172,7 @@ class PostgreSQL:
             role, database = sql.Identifier(self.role), sql.Identifier(self.database)
             if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [self.role]).rowcount == 0:
                 connection.execute(
-                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(self._role_password))
+                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(self._role_password()))
                 )
             exists = connection.execute("SELECT FROM pg_database WHERE datname = %s", [self.database])
             if exists.rowcount == 0:

@@ -40,9 +40,13 @@ class Supervisor:
             "HOME": str(self.state),
             "LC_ALL": "C.UTF-8",
             "PYTHONUNBUFFERED": "1",
-            MARKER: str(self.state),
         }
-        return {**clean, **(extra or {})}
+        return {**clean, **(extra or {}), **self.marker}
+
+    @property
+    def marker(self) -> dict[str, str]:
+        """Return the variable that every process of this sandbox carries."""
+        return {MARKER: str(self.state)}
 
     def log(self, name: str) -> Path:
         """Return the log file of a process."""
@@ -130,18 +134,21 @@ class Supervisor:
         return [
             process
             for process in psutil.process_iter()
-            if process.pid not in mine and living(process.pid) is not None and self._carries_marker(process)
+            if process.pid not in mine and living(process.pid) is not None and self.owns(process)
         ]
 
     def kill_strays(self, keep: Iterable[psutil.Process] = ()) -> list[str]:
         """Kill every marked process outside the families of those to keep; return what was killed."""
         kept = {member.pid for process in keep for member in family(process)}
-        strays = [process for process in self.marked() if process.pid not in kept]
-        names = [f"{_name(process)} ({process.pid})" for process in strays]
-        kill_all(strays)
+        names: list[str] = []
+        # Again until a look finds none: one of them may have started another between look and kill.
+        while strays := [process for process in self.marked() if process.pid not in kept]:
+            names += [f"{_name(process)} ({process.pid})" for process in strays]
+            kill_all(strays)
         return names
 
-    def _carries_marker(self, process: psutil.Process) -> bool:
+    def owns(self, process: psutil.Process) -> bool:
+        """Tell whether a process was started for this state folder."""
         try:
             if process.environ().get(MARKER) == str(self.state):
                 return True

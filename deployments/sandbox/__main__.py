@@ -1,0 +1,93 @@
+"""`python -m deployments.sandbox up|down|status`: the sandbox from a shell."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
+from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.ports import Ports
+from deployments.sandbox.stack import Sandbox
+
+DEFAULT_STATE = Path(".sandbox")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; an error is one sentence on stderr and exit code 1."""
+    options = _parser().parse_args(arguments)
+    try:
+        sandbox = Sandbox(options.state, Ports.from_environment(os.environ))
+        if options.command == "up":
+            _up(sandbox, options.scale, with_engine=not options.without_engine)
+        elif options.command == "down":
+            _down(sandbox)
+        else:
+            return _status(sandbox)
+    except SandboxError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m deployments.sandbox",
+        description="The two operated systems in small, made of real servers, and the Prefect engine.",
+        epilog="Every port can be changed: SANDBOX_PORT_MONGODB, SANDBOX_PORT_PREFECT and so on.",
+    )
+    parser.add_argument("command", choices=["up", "down", "status"])
+    parser.add_argument(
+        "--state", type=Path, default=DEFAULT_STATE, help="folder of its data (%(default)s)"
+    )
+    parser.add_argument("--scale", type=float, default=1, help="size of the made-up data (%(default)s)")
+    parser.add_argument("--without-engine", action="store_true", help="no Prefect server and worker")
+    return parser
+
+
+def _up(sandbox: Sandbox, scale: float, *, with_engine: bool) -> None:
+    console = Console()
+    begun = time.monotonic()
+
+    def report(what: str, seconds: float) -> None:
+        console.print(f"  {what:<20} {seconds:5.1f} s", highlight=False)
+
+    with console.status("Starting the sandbox"):
+        sandbox.up(scale, with_engine=with_engine, on_progress=report)
+    console.print(f"Up after {time.monotonic() - begun:.1f} s.", highlight=False)
+    endpoints = sandbox.endpoints
+    table = Table(show_header=False, box=None)
+    table.add_row(INVOICE, endpoints.invoice_health)
+    table.add_row(PROPERTYPULSE, endpoints.propertypulse_health)
+    table.add_row("object store", endpoints.s3_endpoint)
+    if with_engine:
+        table.add_row("Prefect UI", endpoints.prefect_ui)
+        table.add_row("Prefect login", f"see {sandbox.vault.path('prefect-auth')}")
+    console.print(table)
+
+
+def _down(sandbox: Sandbox) -> None:
+    if not sandbox.state.exists():
+        print(f"Nothing to stop: there is no {sandbox.state}.")
+        return
+    with Console().status("Stopping the sandbox"):
+        sandbox.down()
+    print("Down; no process of it remains.")
+
+
+def _status(sandbox: Sandbox) -> int:
+    """Print a line for every part; the exit code is 3 when one of them is not well, as systemctl has it."""
+    states = sandbox.status() if sandbox.state.exists() else {}
+    for name, well in states.items():
+        print(f"{name:<20} {'up' if well else 'down'}")
+    if not states:
+        print(f"There is no sandbox in {sandbox.state}.")
+    return 0 if states and all(states.values()) else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The two operated applications: their files, their `.env`, and the user that probes log in as."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from dotenv import dotenv_values
+from pymongo import MongoClient
+
+from deployments.sandbox.node import FOLDER, PACKAGES, ApplicationProcess
+from deployments.sandbox.ports import HOST, Ports
+from deployments.sandbox.vault import Vault, hex_key, plain_password, write_private
+
+INVOICE = "invoice-backend"
+PROPERTYPULSE = "propertypulse-api"
+PROBE_EMAIL = "probe@example.com"
+# Cheap on purpose: the passwords are random and long, and a demo logs in often.
+SCRYPT = {"n": 1024, "r": 8, "p": 1}
+
+INVOICE_ENV = """\
+# invoice-backend, written once by the sandbox and from then on the operator's: a rotation edits it.
+NODE_ENV=production
+PORT={port}
+
+# The password has characters that a URL must escape.
+MONGODB_URI="{mongodb_uri}"
+
+JWT_SECRET={jwt_secret}
+ENCRYPTION_KEY='{encryption_key}' # 32 characters
+EMAIL_FOR_OTP=otp@example.com
+EMAIL_PASSWORD="{email_password}"
+
+FIREBASE_PROJECT_ID=invoice-sandbox
+FIREBASE_CLIENT_EMAIL=messaging@invoice-sandbox.example.com
+FIREBASE_PRIVATE_KEY="-----BEGIN PRIVATE KEY-----\\n{firebase_key}\\n-----END PRIVATE KEY-----\\n"
+"""
+
+PROPERTYPULSE_ENV = """\
+# propertypulse-api, written once by the sandbox and from then on the operator's: a rotation edits it.
+NODE_ENV="production"
+PORT={port}
+
+# Prisma's manner: schema and connection_limit are Prisma's words, libpq refuses them.
+DATABASE_URL="{database_url}?schema=public&connection_limit=5"
+
+JWT_SECRET='{jwt_secret}'
+
+# Stripe
+STRIPE_SECRET_KEY=sk_test_{stripe_key}
+STRIPE_WEBHOOK_SECRET=whsec_{stripe_webhook}
+
+# Uploads
+AWS_ACCESS_KEY_ID={s3_key_id}
+AWS_SECRET_ACCESS_KEY="{s3_key_secret}"
+AWS_REGION=us-east-1
+AWS_ENDPOINT_URL={s3_endpoint}
+
+SENDGRID_API_KEY=SG.{sendgrid_key}
+"""
+
+
+@dataclass(frozen=True)
+class Backing:
+    """What the applications' first `.env` points at."""
+
+    mongodb_uri: str
+    database_url: str
+    s3_endpoint: str
+    s3_key_id: str
+    s3_key_secret: str
+
+
+class Applications:
+    """Both applications as folders: laid out from the checkout, configured once."""
+
+    def __init__(self, state: Path, vault: Vault, ports: Ports) -> None:
+        """Take where the folders go; nothing is written here."""
+        self.folder = state / "apps"
+        self._vault = vault
+        self._ports = ports
+
+    def environment_file(self, name: str) -> Path:
+        """Return the `.env` of an application."""
+        return self.folder / name / ".env"
+
+    def setting(self, name: str, variable: str) -> str:
+        """Return what an application's `.env` says now; after a rotation that is the truth.
+
+        Raises:
+            KeyError: the file or the variable is missing.
+        """
+        value = dotenv_values(self.environment_file(name), interpolate=False).get(variable)
+        if value is None:
+            raise KeyError(f"{variable} is not set in {self.environment_file(name)}")
+        return value
+
+    def processes(self) -> list[ApplicationProcess]:
+        """Return how PM2 runs them: one in fork mode, one as a cluster of two."""
+        return [
+            ApplicationProcess(INVOICE, self.folder / INVOICE, "server.js", "server.log"),
+            ApplicationProcess(
+                PROPERTYPULSE,
+                self.folder / PROPERTYPULSE,
+                "src/server.js",
+                "logs/combined.log",
+                instances=2,
+                cluster=True,
+            ),
+        ]
+
+    def probe_password(self, name: str) -> str:
+        """Return the password of the application's probe user."""
+        return self._vault.once(f"{name}-probe-password", plain_password)
+
+    def lay_out(self, backing: Backing) -> None:
+        """Copy the sources, link the packages, and write each `.env` that does not exist yet.
+
+        An existing `.env` is the operator's: only the ports in it follow when the sandbox's ports change.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _link(self.folder / "node_modules", PACKAGES)
+        for name in (INVOICE, PROPERTYPULSE):
+            target = self.folder / name
+            shutil.copytree(FOLDER / "apps" / name, target, dirs_exist_ok=True)
+            (target / "logs").mkdir(exist_ok=True)
+            _link(target / "node_modules", PACKAGES)
+        if not self.environment_file(INVOICE).exists():
+            write_private(self.environment_file(INVOICE), self._invoice_environment(backing))
+        if not self.environment_file(PROPERTYPULSE).exists():
+            write_private(self.environment_file(PROPERTYPULSE), self._propertypulse_environment(backing))
+        self._follow_ports()
+
+    def put_probe_users(self, mongodb_admin_url: str, postgresql_url: str) -> None:
+        """Make the probe user in both databases, unless it is there; seeds stay free of random passwords."""
+        client: MongoClient[dict[str, object]]
+        with MongoClient(mongodb_admin_url) as client:
+            organization = client["invoice"]["organizations"].find_one({}, sort=[("organizationCode", 1)])
+            password = _stored_form(self.probe_password(INVOICE))
+            user = {"name": "Probe", "passwordHash": password, "role": "admin", "isActive": True}
+            user["organizationId"] = organization["_id"] if organization else None
+            client["invoice"]["users"].update_one({"email": PROBE_EMAIL}, {"$setOnInsert": user}, upsert=True)
+        with psycopg.connect(postgresql_url) as connection:
+            connection.execute(
+                "INSERT INTO users (email, name, password_hash, role) VALUES (%s, 'Probe', %s, 'ADMIN')"
+                " ON CONFLICT (email) DO NOTHING",
+                [PROBE_EMAIL, _stored_form(self.probe_password(PROPERTYPULSE))],
+            )
+
+    def _invoice_environment(self, backing: Backing) -> str:
+        return INVOICE_ENV.format(
+            port=self._ports.invoice,
+            mongodb_uri=backing.mongodb_uri,
+            jwt_secret=self._vault.once("invoice-jwt-secret", plain_password_of_32),
+            encryption_key=self._vault.once("invoice-encryption-key", hex_key),
+            email_password=self._vault.once("invoice-email-password", plain_password),
+            firebase_key=self._vault.once("invoice-firebase-key", plain_password_of_32),
+        )
+
+    def _propertypulse_environment(self, backing: Backing) -> str:
+        return PROPERTYPULSE_ENV.format(
+            port=self._ports.propertypulse,
+            database_url=backing.database_url,
+            jwt_secret=self._vault.once("propertypulse-jwt-secret", plain_password_of_32),
+            stripe_key=self._vault.once("propertypulse-stripe-key", hex_key),
+            stripe_webhook=self._vault.once("propertypulse-stripe-webhook", hex_key),
+            s3_endpoint=backing.s3_endpoint,
+            s3_key_id=backing.s3_key_id,
+            s3_key_secret=backing.s3_key_secret,
+            sendgrid_key=self._vault.once("propertypulse-sendgrid-key", plain_password_of_32),
+        )
+
+    def _follow_ports(self) -> None:
+        """Put the ports of now where an existing `.env` has the ports of an earlier start."""
+        record = self.folder / "ports.json"
+        now = dict(self._ports.items())
+        before = json.loads(record.read_text(encoding="ascii")) if record.exists() else now
+        if before != now:
+            self._rewrite_port(INVOICE, before["invoice"], now["invoice"])
+            self._rewrite_port(PROPERTYPULSE, before["propertypulse"], now["propertypulse"])
+            for name in (INVOICE, PROPERTYPULSE):
+                file = self.environment_file(name)
+                text = file.read_text(encoding="utf-8")
+                moves = {f"{HOST}:{before[key]}": f"{HOST}:{now[key]}" for key in now}
+                # In one pass: the new port of one part may be the old port of another.
+                write_private(
+                    file, re.sub(rf"{re.escape(HOST)}:\d+", lambda m: moves.get(m[0], m[0]), text)
+                )
+        record.write_text(json.dumps(now), encoding="ascii")
+
+    def _rewrite_port(self, name: str, before: int, now: int) -> None:
+        file = self.environment_file(name)
+        text = file.read_text(encoding="utf-8")
+        write_private(file, re.sub(rf"^PORT={before}$", f"PORT={now}", text, flags=re.MULTILINE))
+
+
+def plain_password_of_32() -> str:
+    """Return a secret of more than 32 characters, as JWT_SECRET has to be."""
+    return plain_password() + plain_password()
+
+
+def _stored_form(password: str) -> str:
+    """Return the form that both applications check: scrypt$N$r$p$salt$key."""
+    salt = hashlib.sha256(password.encode()).digest()[:16]
+    key = hashlib.scrypt(password.encode(), salt=salt, dklen=32, **SCRYPT)
+    fields = [str(SCRYPT["n"]), str(SCRYPT["r"]), str(SCRYPT["p"])]
+    return "$".join(["scrypt", *fields, base64.b64encode(salt).decode(), base64.b64encode(key).decode()])
+
+
+def _link(path: Path, target: Path) -> None:
+    if path.is_symlink() and path.readlink() == target:
+        return
+    path.unlink(missing_ok=True)
+    path.symlink_to(target, target_is_directory=True)

@@ -1,0 +1,294 @@
+"""The sandbox as a whole: what starts beside what, what waits for what, and how all of it ends."""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+import httpx
+import psutil
+
+from deployments.sandbox import engine, programs, seed_invoice, seed_propertypulse
+from deployments.sandbox.applications import INVOICE, PROBE_EMAIL, PROPERTYPULSE, Applications, Backing
+from deployments.sandbox.endpoints import Endpoints
+from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.mongodb import DATABASE as INVOICE_DATABASE
+from deployments.sandbox.mongodb import MongoDB
+from deployments.sandbox.node import PACKAGES, PM2, install_packages
+from deployments.sandbox.object_store import BUCKET, REGION, ObjectStore
+from deployments.sandbox.ports import HOST, Ports
+from deployments.sandbox.postgresql import PostgreSQL
+from deployments.sandbox.supervisor import POLL_SECONDS, SYSTEM_PATH, Supervisor
+from deployments.sandbox.vault import Vault, nasty_password
+
+HEALTH_SECONDS = 30
+# A unix socket's path holds 107 characters, and PM2's longest is pm2/interactor.sock below the state folder.
+LONGEST_STATE_PATH = 85
+
+Progress = Callable[[str, float], None]
+
+
+class Part(Protocol):
+    """What every part of the sandbox can do."""
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in logs and messages."""
+
+    def is_running(self) -> bool:
+        """Tell whether its process lives."""
+
+    def start(self) -> None:
+        """Start it unless it runs, and wait until it is ready."""
+
+    def stop(self) -> None:
+        """Stop it as an operator would."""
+
+    def kill(self) -> None:
+        """Take it away with SIGKILL."""
+
+
+class Sandbox:
+    """The two operated systems, and the engine, that live in one state folder."""
+
+    def __init__(self, state: Path, ports: Ports, *, queue: str = engine.QUEUE) -> None:
+        """Take where it lives; nothing is started or written here.
+
+        Args:
+            state: folder of everything that it writes; made when missing.
+            ports: one for every part.
+            queue: the queue of the work pool that the worker polls: the name of this host.
+        """
+        self.state = state.resolve()
+        self.ports = ports
+        self.supervisor = Supervisor(self.state)
+        self.vault = Vault(self.state / "secrets")
+        self.mongodb = MongoDB(self.supervisor, self.vault, ports.mongodb)
+        self.postgresql = PostgreSQL(
+            self.supervisor,
+            self.vault,
+            ports.postgresql,
+            name="postgresql",
+            role="propertypulse_app",
+            database="propertypulse",
+            make_password=nasty_password,
+        )
+        self.object_store = ObjectStore(self.supervisor, self.vault, ports)
+        self.applications = Applications(self.state, self.vault, ports)
+        self.pm2 = PM2(self.supervisor, self.applications.processes())
+        self.engine_postgresql = engine.database(self.supervisor, self.vault, ports)
+        self.prefect_server = engine.PrefectServer(self.supervisor, ports, self.engine_postgresql)
+        self.prefect_worker = engine.PrefectWorker(self.supervisor, ports, self.tools(), queue)
+
+    @property
+    def parts(self) -> dict[Part, list[str]]:
+        """Return every part with the names of its ports, clients before the servers that they use."""
+        store_ports = [name for name, _ in self.ports.items() if name.startswith("s3")]
+        return {
+            self.prefect_worker: [],
+            self.pm2: ["invoice", "propertypulse"],
+            self.prefect_server: ["prefect"],
+            self.mongodb: ["mongodb"],
+            self.postgresql: ["postgresql"],
+            self.object_store: store_ports,
+            self.engine_postgresql: ["engine_postgresql"],
+        }
+
+    @property
+    def engine_parts(self) -> list[Part]:
+        """Return the engine's parts in the order in which they start."""
+        return [self.engine_postgresql, self.prefect_server, self.prefect_worker]
+
+    def __enter__(self) -> Self:
+        """Start the operated systems, without the engine."""
+        try:
+            self.up(with_engine=False)
+        except BaseException:
+            self.down()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop everything, whatever happened."""
+        self.down()
+
+    def up(
+        self, scale: float = 1, *, with_engine: bool = True, on_progress: Progress = lambda _what, _took: None
+    ) -> None:
+        """Start what does not run, seed what is empty, and return when everything answers.
+
+        Args:
+            scale: size of the seed; 1 is the demo's few thousand rows.
+            with_engine: also start Prefect's server and worker.
+            on_progress: called with what is ready and the seconds it took; from several threads.
+
+        Raises:
+            SandboxError: a port is taken, a part does not come up, or the data there has another scale.
+        """
+        if len(str(self.state)) > LONGEST_STATE_PATH:
+            raise SandboxError(
+                f"The path {self.state} is longer than {LONGEST_STATE_PATH} characters, too long for the"
+                " sockets below it: choose a shorter state folder."
+            )
+        with self._locked():
+            self.supervisor.kill_strays(keep=self._running_processes())
+            self._check_ports(with_engine=with_engine)
+            with ThreadPoolExecutor(8, thread_name_prefix="sandbox") as pool:
+                self._start(pool, scale, with_engine, on_progress)
+
+    def down(self) -> None:
+        """Stop everything, and kill whatever an unclean stop left behind; nothing remains."""
+        with self._locked(), ThreadPoolExecutor(len(self.parts)) as pool:
+            servers = [self.mongodb, self.postgresql, self.object_store, self.engine_postgresql]
+            list(pool.map(_stop, [self.prefect_worker, self.pm2]))
+            self.prefect_server.stop()
+            list(pool.map(_stop, servers))
+            self.supervisor.kill_strays()
+
+    def status(self) -> dict[str, bool]:
+        """Return for every part whether it runs, and for both applications whether they are healthy."""
+        running = {part.name: part.is_running() for part in self.parts}
+        invoice, propertypulse = self._health_urls()
+        return running | {INVOICE: _healthy(invoice), PROPERTYPULSE: _healthy(propertypulse)}
+
+    def tools(self) -> dict[str, str]:
+        """Return the variables with which a command finds psql, pg_dump, node, npm's pm2 and its daemon."""
+        folders = [programs.postgresql_bin(), PACKAGES / ".bin", programs.node().parent]
+        path = ":".join([*map(str, folders), SYSTEM_PATH])
+        return {name: value for name, value in self.pm2.environment.items() if name.startswith("PM2_")} | {
+            "PATH": path
+        }
+
+    def client_environment(self) -> dict[str, str]:
+        """Return the variables with which a command speaks to this sandbox's Prefect server."""
+        return engine.client_environment(self.state, self.ports)
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Return where everything is now.
+
+        Raises:
+            KeyError: the applications have no `.env` yet: `up` never came that far.
+        """
+        invoice_health, propertypulse_health = self._health_urls()
+        return Endpoints(
+            mongodb_url=self.applications.setting(INVOICE, "MONGODB_URI"),
+            mongodb_admin_url=self.mongodb.admin_url,
+            postgresql_url=self.applications.setting(PROPERTYPULSE, "DATABASE_URL").partition("?")[0],
+            postgresql_admin_url=self.postgresql.admin_url,
+            s3_endpoint=self.object_store.endpoint,
+            s3_bucket=BUCKET,
+            s3_region=REGION,
+            s3_access_key_id=self.object_store.key_id,
+            s3_secret_access_key=self.object_store.key_secret,
+            invoice_health=invoice_health,
+            propertypulse_health=propertypulse_health,
+            invoice_folder=self.applications.folder / INVOICE,
+            propertypulse_folder=self.applications.folder / PROPERTYPULSE,
+            probe_email=PROBE_EMAIL,
+            invoice_probe_password=self.applications.probe_password(INVOICE),
+            propertypulse_probe_password=self.applications.probe_password(PROPERTYPULSE),
+            prefect_ui=self.prefect_server.url,
+            prefect_api=f"{self.prefect_server.url}/api",
+            pg_bin=programs.postgresql_bin(),
+            node=programs.node(),
+            pm2_home=self.pm2.home,
+        )
+
+    def _start(
+        self, pool: ThreadPoolExecutor, scale: float, with_engine: bool, on_progress: Progress
+    ) -> None:
+        """Start the parts side by side, each when what it needs is there."""
+
+        def begin(what: str, act: Callable[[], object], *needs: "Future[None]") -> "Future[None]":
+            return pool.submit(_timed, what, act, needs, on_progress)
+
+        packages = begin("npm packages", lambda: install_packages(self.supervisor))
+        mongodb = begin("mongodb", self.mongodb.start)
+        postgresql = begin("postgresql", self.postgresql.start)
+        invoice = begin("invoice data", lambda: self._seed_invoice(scale), mongodb)
+        propertypulse = begin("propertypulse data", lambda: self._seed_propertypulse(scale), postgresql)
+        ends = [begin("object store", self.object_store.start)]
+        ends.append(begin("applications", self._start_applications, packages, invoice, propertypulse))
+        if with_engine:
+            ends.append(begin("prefect engine", lambda: [part.start() for part in self.engine_parts]))
+        for end in ends:
+            end.result()
+
+    def _seed_invoice(self, scale: float) -> None:
+        seed_invoice.seed(self.mongodb.admin_url, INVOICE_DATABASE, scale)
+
+    def _seed_propertypulse(self, scale: float) -> None:
+        seed_propertypulse.seed(self.postgresql.owner_url(), scale)
+
+    def _start_applications(self) -> None:
+        store = self.object_store
+        backing = Backing(
+            mongodb_uri=self.mongodb.application_url,
+            database_url=self.postgresql.application_url,
+            s3_endpoint=store.endpoint,
+            s3_key_id=store.key_id,
+            s3_key_secret=store.key_secret,
+        )
+        self.applications.lay_out(backing)
+        self.applications.put_probe_users(self.mongodb.admin_url, self.postgresql.owner_url())
+        self.pm2.start()
+        for name, url in zip((INVOICE, PROPERTYPULSE), self._health_urls(), strict=True):
+            self._wait_for_health(name, url)
+
+    def _wait_for_health(self, name: str, url: str) -> None:
+        deadline = time.monotonic() + HEALTH_SECONDS
+        while not _healthy(url):
+            if time.monotonic() > deadline:
+                raise SandboxError(f"{name} is not healthy after {HEALTH_SECONDS} s; see {self.pm2.home}/logs.")
+            time.sleep(POLL_SECONDS)
+
+    def _health_urls(self) -> tuple[str, str]:
+        urls = [f"http://{HOST}:{port}/health" for port in (self.ports.invoice, self.ports.propertypulse)]
+        return urls[0], urls[1]
+
+    def _running_processes(self) -> list[psutil.Process]:
+        named = [self.supervisor.process(part.name) for part in self.parts]
+        return [process for process in [*named, self.pm2.daemon()] if process is not None]
+
+    def _check_ports(self, *, with_engine: bool) -> None:
+        """Check the ports of what is about to start; the rest is not our business."""
+        for part, names in self.parts.items():
+            if not part.is_running() and (with_engine or part not in self.engine_parts):
+                self.ports.check_available(names)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep two commands on one state folder apart; the kernel frees the lock of a killed one."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        with (self.state / "lock").open("w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _timed(
+    what: str, act: Callable[[], object], needs: tuple["Future[None]", ...], on_progress: Progress
+) -> None:
+    for need in needs:
+        need.result()
+    begun = time.monotonic()
+    act()
+    on_progress(what, time.monotonic() - begun)
+
+
+def _stop(part: Part) -> None:
+    part.stop()
+
+
+def _healthy(url: str) -> bool:
+    try:
+        answer = httpx.get(url, timeout=3)
+        return answer.is_success and answer.json().get("status") == "OK"
+    except (httpx.HTTPError, ValueError):
+        return False
