@@ -92,8 +92,8 @@ def _find_empty_objects(manifest: Manifest) -> list[str]:
         if stored.bytes == 0
     ]
     findings += [
-        f"Collection {content.collection} counts {content.documents:,} documents, but the set has no bytes of "
-        "them: back up again."
+        f"Collection {content.collection} counts {content.documents:,} documents, but the set has no bytes "
+        "of them: back up again."
         for content in (manifest.mongodb.collections if manifest.mongodb is not None else ())
         if content.kind != "view"
         and content.documents > 0
