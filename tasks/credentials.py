@@ -1,0 +1,61 @@
+"""Turn a reference into the secret that it names, inside the task that needs it and nowhere else."""
+
+import os
+import stat
+from pathlib import Path
+
+from prefect.blocks.system import Secret
+
+from tasks.errors import AccessDeniedError, ConfigurationError
+
+
+def resolve(reference: str) -> str:
+    """Given ``env:NAME``, ``file:/path`` or ``block:name``, return the secret that it names.
+
+    Raise ``ConfigurationError`` if it names nothing, and ``AccessDeniedError`` if a file is unreadable for us
+    or readable for others.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        return _from_environment(name)
+    if kind == "file":
+        return _from_file(Path(name))
+    if kind == "block":
+        return _from_block(name)
+    raise ConfigurationError(
+        f"'{reference}' is no reference to a secret: write env:NAME, file:/path or block:name."
+    )
+
+
+def _from_environment(name: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        raise ConfigurationError(f"The environment variable {name} is not set: set it for the worker.")
+    return value
+
+
+def _from_file(path: Path) -> str:
+    try:
+        mode = path.stat().st_mode
+        value = path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        raise ConfigurationError(f"The secret file {path} does not exist: create it, mode 600.") from None
+    except PermissionError:
+        raise AccessDeniedError(
+            f"The secret file {path} cannot be read by the worker: make the worker's user its owner."
+        ) from None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise AccessDeniedError(f"The secret file {path} is open to others: run chmod 600 on it.")
+    if not value:
+        raise ConfigurationError(f"The secret file {path} is empty: put the secret into it.")
+    return value
+
+
+def _from_block(name: str) -> str:
+    try:
+        block = Secret.load(name)
+    except ValueError:
+        raise ConfigurationError(
+            f"There is no Prefect Secret block '{name}': create it in the UI under Blocks."
+        ) from None
+    return str(block.get())  # type: ignore[union-attr]  # a sync flow never sees the coroutine

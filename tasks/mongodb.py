@@ -1,0 +1,113 @@
+"""MongoDB: connections, and the one table from its driver's errors to ours."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.errors import (
+    AutoReconnect,
+    ExecutionTimeout,
+    InvalidURI,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    WaitQueueTimeoutError,
+)
+from pymongo.errors import (
+    ConfigurationError as InvalidUri,
+)
+from pymongo.uri_parser import parse_uri
+
+from tasks.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    RunbookError,
+    SourceError,
+    StoreFullError,
+    UnreachableError,
+)
+
+Client = MongoClient[dict[str, Any]]
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+
+_SELECTION_MILLISECONDS = 5_000
+_SOCKET_MILLISECONDS = 60_000
+
+# https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+_AUTHENTICATION_FAILED = 18
+_UNAUTHORIZED = 13
+_OUT_OF_DISK_SPACE = 14031
+_SNAPSHOT_GONE = {239, 246, 251}
+
+
+def database_of(url: str) -> str:
+    """Given a MongoDB URL, return the database it names; raise ``ConfigurationError`` if it is malformed."""
+    try:
+        database = parse_uri(url, validate=False)["database"]
+    except (InvalidURI, InvalidUri, ValueError):
+        # The driver's message may quote a piece of the URL, and with it of the password.
+        raise ConfigurationError(
+            "The MongoDB URL is malformed: expected mongodb://user:password@host:port/database, with the "
+            "special characters of user and password percent-escaped."
+        ) from None
+    if not database:
+        raise ConfigurationError("The MongoDB URL names no database: write it after the host, /database.")
+    return str(database).partition(".")[0]
+
+
+def _host_of(url: str) -> str:
+    return ",".join(f"{host}:{port}" for host, port in parse_uri(url, validate=False)["nodelist"])
+
+
+@contextmanager
+def connect(url: str) -> Generator[Client]:
+    """Open a client for the URL, with timeouts; the driver's errors leave as ours."""
+    database_of(url)
+    with translated(f"MongoDB at {_host_of(url)}"):
+        client: Client = MongoClient(
+            url,
+            serverSelectionTimeoutMS=_SELECTION_MILLISECONDS,
+            connectTimeoutMS=_SELECTION_MILLISECONDS,
+            socketTimeoutMS=_SOCKET_MILLISECONDS,
+            appname="runbooks",
+        )
+        with client:
+            client.admin.command("ping")
+            yield client
+
+
+@contextmanager
+def translated(where: str) -> Generator[None]:
+    """Raise the driver's errors as ours, naming the server."""
+    try:
+        yield
+    except OperationFailure as error:
+        raise _judge_failure(where, error) from error
+    except (AutoReconnect, NetworkTimeout, ExecutionTimeout, WaitQueueTimeoutError) as error:
+        raise UnreachableError(
+            f"{where} does not answer: check that it runs and that the network lets us through."
+        ) from error
+    except PyMongoError as error:
+        raise SourceError(f"{where}: {type(error).__name__}, the driver gave up.") from error
+
+
+def _judge_failure(where: str, error: OperationFailure) -> RunbookError:
+    details: Mapping[str, Any] = error.details or {}
+    reason = str(details.get("errmsg", "no reason given"))
+    if error.code == _AUTHENTICATION_FAILED:
+        return AccessDeniedError(
+            f"{where} refuses the user or the password of the URL: compare them with the server's."
+        )
+    if error.code == _UNAUTHORIZED:
+        return AccessDeniedError(f"{where} does not allow this user: {reason}")
+    if error.code == _OUT_OF_DISK_SPACE:
+        return StoreFullError(f"{where} has no disk space left.")
+    if error.code in _SNAPSHOT_GONE:
+        return SourceError(
+            f"{where} no longer holds the moment that was being saved ({reason}): raise "
+            "transactionLifetimeLimitSeconds or minSnapshotHistoryWindowInSeconds on the server."
+        )
+    return SourceError(f"{where} refused: {reason} (code {error.code})")

@@ -1,0 +1,200 @@
+"""Read all collections of a MongoDB database as of one moment, as far as the server can.
+
+Three ways, best first (the manifest says which was used):
+
+``snapshot``     ``readConcern: {level: snapshot, atClusterTime}``: replica sets from 5.0 on; any number of
+                 connections, each read can be repeated, for minSnapshotHistoryWindowInSeconds (300 s).
+``transaction``  one read transaction: replica sets from 4.0 on; one connection, and a lost one ends it; for
+                 transactionLifetimeLimitSeconds (60 s).
+``none``         a standalone server: every collection as of its own moment.
+"""
+
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from bson.timestamp import Timestamp
+from pymongo.client_session import ClientSession
+from pymongo.command_cursor import CommandCursor
+from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
+
+from tasks.mongodb import RAW, Client, connect, database_of, translated
+from tasks.mongodb_dump_format import is_dumped
+from tasks.records.backup import Consistency
+
+_BATCH_BYTES = 4 << 20
+_FIRST_BATCH_DOCUMENTS = 100
+_CAPPED_SNAPSHOTS_SINCE = 8
+_LONG_AGO = Timestamp(1, 1)
+_SNAPSHOT_TOO_OLD = 239
+
+
+@dataclass(frozen=True)
+class CollectionShape:
+    """A collection before it is read: what the server says it is and roughly holds."""
+
+    name: str
+    kind: str
+    uuid: bytes | None
+    options: Mapping[str, Any]
+    indexes: tuple[Mapping[str, Any], ...]
+    documents_estimate: int
+    bytes_estimate: int
+
+
+@dataclass
+class MongodbSnapshot:
+    """An open moment of a database; ``read`` may be called from several threads."""
+
+    client: Client
+    database: str
+    server_version: str
+    consistency: Consistency
+    read_concern: Mapping[str, Any] | None = None
+    session: ClientSession | None = None
+    turn: AbstractContextManager[Any] = field(default_factory=nullcontext)
+
+    def read(self, shape: CollectionShape) -> Iterator[list[bytes]]:
+        """Yield the documents' raw BSON in batches of about 4 MiB; the driver's errors leave as ours."""
+        stored = f"system.buckets.{shape.name}" if shape.kind == "timeseries" else shape.name
+        query: dict[str, Any] = {"find": stored, "batchSize": _FIRST_BATCH_DOCUMENTS}
+        if self.read_concern is not None and not (shape.options.get("capped") and self.skips_capped):
+            query["readConcern"] = self.read_concern
+        with translated(f"MongoDB, reading {self.database}.{shape.name}"):
+            database = self.client[self.database].with_options(RAW)
+            with self.turn:
+                cursor = database.cursor_command(query, codec_options=RAW, session=self.session)
+            with cursor:
+                yield from self._batches(cursor)
+
+    def _batches(self, cursor: CommandCursor[Any]) -> Iterator[list[bytes]]:
+        wanted = _FIRST_BATCH_DOCUMENTS
+        while True:
+            # A session is one conversation: threads that share it take turns.
+            with self.turn:
+                documents = [bytes(document.raw) for document in islice(cursor, wanted)]
+            if not documents:
+                return
+            yield documents
+            wanted = max(1, _BATCH_BYTES * len(documents) // sum(map(len, documents)))
+            cursor.batch_size(wanted)
+
+    @property
+    def skips_capped(self) -> bool:
+        """Capped collections have no snapshot reads on this server."""
+        return int(self.server_version.partition(".")[0]) < _CAPPED_SNAPSHOTS_SINCE
+
+
+def list_shapes(client: Client, database: str) -> tuple[CollectionShape, ...]:
+    """Return every collection and view that a dump saves, by name."""
+    shapes = []
+    for info in client[database].list_collections():
+        if not is_dumped(info["name"]):
+            continue
+        kind = info.get("type", "collection")
+        indexes = () if kind == "view" else tuple(client[database][info["name"]].list_indexes())
+        count, size = (0, 0) if kind == "view" else _estimate(client, database, info["name"])
+        shapes.append(
+            CollectionShape(
+                name=info["name"],
+                kind=kind,
+                uuid=bytes(info["info"]["uuid"]) if "uuid" in info.get("info", {}) else None,
+                options=info.get("options", {}),
+                indexes=indexes,
+                documents_estimate=count,
+                bytes_estimate=size,
+            )
+        )
+    return tuple(sorted(shapes, key=lambda shape: shape.name))
+
+
+def _estimate(client: Client, database: str, collection: str) -> tuple[int, int]:
+    statistics = client[database].command("collStats", collection)
+    return int(statistics.get("count", 0)), int(statistics.get("size", 0))
+
+
+@contextmanager
+def open_snapshot(url: str) -> Generator[MongodbSnapshot]:
+    """Given the application's URL, hold one moment of its database open for reading."""
+    with connect(url) as client:
+        database = database_of(url)
+        version = str(client.server_info()["version"])
+        if (moment := _find_moment(client, database)) is not None:
+            yield _at_cluster_time(client, database, version, moment)
+        elif _has_transactions(client):
+            with client.start_session() as session:
+                session.start_transaction(read_concern=ReadConcern("snapshot"))
+                # The moment is fixed by the first read, not by the start: take it now.
+                client[database].command(_probe(), session=session)
+                yield MongodbSnapshot(
+                    client,
+                    database,
+                    version,
+                    Consistency(
+                        method="transaction",
+                        moment=datetime.now(UTC).isoformat(timespec="seconds"),
+                        explanation="Every collection was read in one snapshot read transaction.",
+                    ),
+                    session=session,
+                    turn=threading.Lock(),
+                )
+                session.abort_transaction()
+        else:
+            explanation = "A standalone server has no snapshots: each collection is as of its own moment."
+            yield MongodbSnapshot(
+                client,
+                database,
+                version,
+                Consistency(method="none", moment=None, explanation=explanation),
+            )
+
+
+def _probe(read_concern: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    query: dict[str, Any] = {"find": "runbooks.probe", "batchSize": 1}
+    return query if read_concern is None else {**query, "readConcern": read_concern}
+
+
+def _find_moment(client: Client, database: str) -> Timestamp | None:
+    """Return a cluster time at which every read can be repeated, or None where the server cannot.
+
+    Some servers answer with an ``atClusterTime`` and then do not hold it. A server that does hold it must
+    refuse a moment long gone, so that is asked first: it writes nothing.
+    """
+    try:
+        client[database].command(_probe({"level": "snapshot", "atClusterTime": _LONG_AGO}))
+    except OperationFailure as error:
+        if error.code != _SNAPSHOT_TOO_OLD:
+            return None
+    else:
+        return None
+    reply = client[database].command(_probe({"level": "snapshot"}))
+    moment = reply["cursor"].get("atClusterTime")
+    return moment if isinstance(moment, Timestamp) else None
+
+
+def _has_transactions(client: Client) -> bool:
+    hello = client.admin.command("hello")
+    return "setName" in hello or hello.get("msg") == "isdbgrid"
+
+
+def _at_cluster_time(client: Client, database: str, version: str, moment: Timestamp) -> MongodbSnapshot:
+    snapshot = MongodbSnapshot(
+        client,
+        database,
+        version,
+        Consistency(
+            method="snapshot",
+            moment=f"{moment.as_datetime().isoformat()} ({moment.time}, {moment.inc})",
+            explanation="Every collection was read at this cluster time.",
+        ),
+        read_concern={"level": "snapshot", "atClusterTime": moment},
+    )
+    if snapshot.skips_capped:
+        explanation = "Every collection was read at this cluster time, but capped ones (need server 8.0)."
+        snapshot.consistency = snapshot.consistency.model_copy(update={"explanation": explanation})
+    return snapshot
