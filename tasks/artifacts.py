@@ -1,0 +1,104 @@
+"""What the operator sees in the Prefect UI: thin functions that publish what artifact_rendering renders.
+
+They are for sync flows and tasks. Each artifact has a key, so that the UI shows its earlier versions.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, tzinfo
+from typing import cast
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+
+from tasks.artifact_rendering import (
+    render_drill,
+    render_findings,
+    render_history,
+    render_plan,
+    render_retention,
+    render_saved,
+)
+from tasks.records.backup import Manifest, SetSummary, Verification
+from tasks.records.plans import BackupPlan, RetentionPlan
+
+_WHOLE = 100.0
+
+
+class Progress:
+    """The progress artifact of one run. Without ``start`` (no server to show it to) updates do nothing."""
+
+    def __init__(self, runbook: str, service: str) -> None:
+        self._key = make_key(runbook, "progress", service)
+        self._artifact: UUID | None = None
+        self._shown = 0.0
+
+    def start(self, description: str) -> None:
+        """Publish the artifact at 0 %."""
+        self._shown = 0.0
+        artifact = create_progress_artifact(0.0, key=self._key, description=description)
+        self._artifact = cast("UUID", artifact)
+
+    def update(self, fraction: float) -> None:
+        """Show a fraction from 0 to 1; it never goes back, and steps below one percent are not sent."""
+        percent = round(min(max(fraction, 0.0), 1.0) * 100, 1)
+        if self._artifact is None or percent <= self._shown:
+            return
+        if percent - self._shown >= 1 or percent == _WHOLE:
+            self._shown = percent
+            update_progress_artifact(self._artifact, percent)
+
+
+def make_key(runbook: str, what: str, service: str) -> str:
+    """Return an artifact's key, ``<runbook>-<what>-<service>``, in the only characters that Prefect takes."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{runbook}-{what}-{service}".lower()).strip("-")
+
+
+def publish_plan(plan: BackupPlan, *, zone: tzinfo = UTC, runbook: str = "nightly-backup") -> UUID:
+    """Show what a backup is about to do."""
+    return _publish(render_plan(plan, zone), runbook, "plan", plan.service)
+
+
+def publish_retention(
+    plan: RetentionPlan, *, applied: bool, zone: tzinfo = UTC, runbook: str = "nightly-backup"
+) -> UUID:
+    """Show what retention decided, and whether it was done."""
+    return _publish(render_retention(plan, applied=applied, zone=zone), runbook, "retention", plan.service)
+
+
+def publish_saved(manifest: Manifest, *, runbook: str = "nightly-backup") -> UUID:
+    """Show what was saved."""
+    return _publish(render_saved(manifest), runbook, "saved", manifest.service)
+
+
+def publish_history(
+    service: str, summaries: Sequence[SetSummary], zone: ZoneInfo, *, runbook: str = "nightly-backup"
+) -> UUID:
+    """Show the last thirty sets."""
+    return _publish(render_history(service, summaries, zone), runbook, "history", service)
+
+
+def publish_findings(
+    service: str, set_id: str, findings: Sequence[str], *, runbook: str = "nightly-backup"
+) -> UUID:
+    """Show what is wrong with a set."""
+    return _publish(render_findings(service, set_id, findings), runbook, "findings", service)
+
+
+def publish_drill(
+    manifest: Manifest,
+    verification: Verification,
+    recovery_seconds: float,
+    differences: Sequence[str],
+    *,
+    runbook: str = "restore-drill",
+) -> UUID:
+    """Show a restore drill's verdict."""
+    text = render_drill(manifest, verification, recovery_seconds, differences)
+    return _publish(text, runbook, "verdict", manifest.service)
+
+
+def _publish(markdown: str, runbook: str, what: str, service: str) -> UUID:
+    # A sync flow or task gets the id; only a caller inside an event loop would get a coroutine.
+    return cast("UUID", create_markdown_artifact(markdown, key=make_key(runbook, what, service)))
