@@ -1,0 +1,58 @@
+"""Two real stores for every specification of a store: a folder and an S3 server of our own."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.sandbox import object_store as sandbox_store
+from deployments.sandbox.ports import Ports
+from deployments.sandbox.supervisor import Supervisor
+from deployments.sandbox.vault import Vault
+from tasks.object_store import ObjectStore
+from tasks.object_store_directory import DirectoryStore
+from tasks.object_store_s3 import S3Store
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """How to get at the S3 server of this test session."""
+
+    endpoint_url: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    bucket: str = sandbox_store.BUCKET
+
+    def store(self, prefix: str, **changed: Any) -> S3Store:
+        """Return a store below the prefix, with one or the other argument changed."""
+        arguments = {
+            "bucket": self.bucket,
+            "prefix": prefix,
+            "endpoint_url": self.endpoint_url,
+            "access_key_id": self.access_key_id,
+            "secret_access_key": self.secret_access_key,
+        }
+        return S3Store(**{**arguments, **changed})
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    state = tmp_path_factory.mktemp("s3")
+    server = sandbox_store.ObjectStore(Supervisor(state), Vault(state / "vault"), Ports.free())
+    try:
+        server.start()
+        yield S3Server(server.endpoint, server.key_id, server.key_secret)
+    finally:
+        server.kill()
+
+
+@pytest.fixture(params=["directory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """An empty store of either kind."""
+    if request.param == "directory":
+        return DirectoryStore(tmp_path / "store")
+    server: S3Server = request.getfixturevalue("s3_server")
+    return server.store(f"test-{uuid.uuid4().hex}")
