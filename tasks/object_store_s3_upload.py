@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from tasks.errors import RunbookError, StoreFullError
 
@@ -61,7 +61,7 @@ class Upload:
         if len(first) == FIRST_PART_BYTES:
             return self._write_parts(first, parts)
         with self.attempt():
-            self.client.put_object(Bucket=self.bucket, Key=self.key, Body=first)
+            self.client.put_object(Bucket=self.bucket, Key=self.key, Body=_as_bytes(first))
         return len(first)
 
     def _write_parts(self, first: bytearray, others: Iterator[bytearray]) -> int:
@@ -107,7 +107,7 @@ class Upload:
     def _send(self, upload_id: str, number: int, part: bytearray) -> "CompletedPartTypeDef":
         with self.attempt():
             answer = self.client.upload_part(
-                Bucket=self.bucket, Key=self.key, UploadId=upload_id, PartNumber=number, Body=part
+                Bucket=self.bucket, Key=self.key, UploadId=upload_id, PartNumber=number, Body=_as_bytes(part)
             )
         return {"PartNumber": number, "ETag": answer["ETag"]}
 
@@ -118,3 +118,8 @@ class Upload:
                 self.client.abort_multipart_upload(Bucket=self.bucket, Key=self.key, UploadId=upload_id)
         except RunbookError as second:
             error.add_note(f"Its parts stay until discard_unfinished is run: {second}")
+
+
+def _as_bytes(part: bytearray) -> bytes:
+    """Say that it is bytes: botocore sends a bytearray without copying it, only its stubs don't know."""
+    return cast("bytes", part)
