@@ -1,0 +1,171 @@
+"""Save the application's files as a tar archive, streamed, and read such an archive back."""
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.errors import AccessDeniedError, ConfigurationError, DamagedSetError, SourceError
+from tasks.records.backup import ApplicationContent, ApplicationFacts
+from tasks.records.service import Application
+from tasks.retrying import is_transient
+from tasks.set_folder import SetFolder, SetLocation
+from tasks.streams import GZIP
+
+ARCHIVE_KEY = "application/application.tar.gz"
+_CHUNK_BYTES = 1 << 20
+
+
+class _Inventory:
+    """Counts and hashes an archive's members; the same for an archive written and one read."""
+
+    def __init__(self) -> None:
+        self.files = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, member: tarfile.TarInfo, content_sha256: str) -> None:
+        """Take a member in, in the order of the archive."""
+        self.files += 1
+        line = f"{member.name}\0{member.type!r}\0{member.mode:o}\0{member.linkname}\0{content_sha256}\n"
+        self._digest.update(line.encode(errors="surrogateescape"))
+
+    def facts(self) -> ApplicationFacts:
+        """Return what was counted and hashed."""
+        return ApplicationFacts(files=self.files, content_hash=self._digest.hexdigest())
+
+
+@task(
+    retries=2,
+    retry_delay_seconds=3,
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def save_application(application: Application, location: SetLocation) -> ApplicationContent:
+    """Given the application, save its files but the excluded ones into the set; return what was saved.
+
+    Members are named relative to the application's directory. Raise ``ConfigurationError`` if there is no
+    such directory, ``AccessDeniedError`` if a file cannot be read, ``SourceError`` if one shrank meanwhile.
+    """
+    started = time.monotonic()
+    inventory = _Inventory()
+    raw = _archive(application.directory, application.exclude_from_backup, inventory)
+    archive = SetFolder(location).save(ARCHIVE_KEY, raw, GZIP)
+    facts = inventory.facts()
+    return ApplicationContent(**facts.model_dump(), archive=archive, seconds=time.monotonic() - started)
+
+
+def list_files(directory: Path, excluded: Sequence[str]) -> Iterator[Path]:
+    """Yield every path below the directory whose name, and whose parents' names, match no pattern."""
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigurationError(
+            f"The application's directory {directory} does not exist: correct application.directory."
+        ) from None
+    except PermissionError:
+        raise AccessDeniedError(
+            f"The worker may not read {directory}: let its user read the application."
+        ) from None
+    for entry in entries:
+        if any(fnmatch(entry.name, pattern) for pattern in excluded):
+            continue
+        yield Path(entry.path)
+        if entry.is_dir(follow_symlinks=False):
+            yield from list_files(Path(entry.path), excluded)
+
+
+def _archive(directory: Path, excluded: Sequence[str], inventory: _Inventory) -> Iterator[bytes]:
+    names = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")
+    for path in list_files(directory, excluded):
+        try:
+            yield from _member(names, path, str(path.relative_to(directory)), inventory)
+        except FileNotFoundError:
+            # Gone between listing and reading, as temporary files go: it is not in the archive.
+            continue
+        except PermissionError:
+            raise AccessDeniedError(
+                f"The worker may not read {path}: let its user read it, or exclude it from the backup."
+            ) from None
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _member(names: tarfile.TarFile, path: Path, name: str, inventory: _Inventory) -> Iterator[bytes]:
+    if not path.is_symlink() and path.is_file():
+        with path.open("rb") as file:
+            member = names.gettarinfo(arcname=name, fileobj=file)
+            # A second name of the same file is a file of its own: unpacking one must not need the other.
+            member.type, member.linkname, member.size = tarfile.REGTYPE, "", os.fstat(file.fileno()).st_size
+            yield _header(member)
+            digest = hashlib.sha256()
+            yield from _contents(file, member.size, path, digest)
+            inventory.add(member, digest.hexdigest())
+        return
+    if stat.S_ISSOCK(path.lstat().st_mode):
+        return
+    member = names.gettarinfo(str(path), arcname=name)
+    yield _header(member)
+    inventory.add(member, "")
+
+
+def _header(member: tarfile.TarInfo) -> bytes:
+    return member.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
+
+
+def _contents(file: io.BufferedReader, size: int, path: Path, digest: "hashlib._Hash") -> Iterator[bytes]:
+    remaining = size
+    while remaining:
+        chunk = file.read(min(_CHUNK_BYTES, remaining))
+        if not chunk:
+            raise SourceError(f"{path} became shorter while it was saved: run the backup again.")
+        remaining -= len(chunk)
+        digest.update(chunk)
+        yield chunk
+    if padding := -size % tarfile.BLOCKSIZE:
+        yield bytes(padding)
+
+
+class _ChunkReader(io.RawIOBase):
+    """Makes a file of chunks, for tarfile."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        super().__init__()
+        self._chunks = iter(chunks)
+        self._rest = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        while size < 0 or len(self._rest) < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            self._rest += chunk
+        cut = len(self._rest) if size < 0 else size
+        wanted, self._rest = self._rest[:cut], self._rest[cut:]
+        return wanted
+
+
+def read_archive(raw: Iterable[bytes]) -> ApplicationFacts:
+    """Read a tar archive in full and return its facts; raise ``DamagedSetError`` if it is damaged."""
+    inventory = _Inventory()
+    reader = _ChunkReader(raw)
+    try:
+        with tarfile.open(fileobj=reader, mode="r|", errorlevel=2) as archive:
+            for member in archive:
+                file = archive.extractfile(member) if member.isreg() else None
+                digest = hashlib.sha256()
+                while file is not None and (chunk := file.read(_CHUNK_BYTES)):
+                    digest.update(chunk)
+                inventory.add(member, digest.hexdigest() if file is not None else "")
+    except (tarfile.TarError, EOFError) as error:
+        raise DamagedSetError(f"The application's archive is damaged ({error}).") from None
+    # What follows the last member is read too: the compression's end mark stands there.
+    reader.read()
+    return inventory.facts()

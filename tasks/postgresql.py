@@ -1,0 +1,160 @@
+"""PostgreSQL: addresses, connections, client programs, and the one table from libpq's errors to ours."""
+
+import os
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
+
+from tasks.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    RunbookError,
+    SourceError,
+    StoreFullError,
+    UnreachableError,
+)
+
+_CONNECT_SECONDS = 10
+# What Prisma reads from its URL and libpq refuses.
+# https://www.prisma.io/docs/orm/overview/databases/postgresql#arguments
+_PRISMA_PARAMETERS = {
+    "schema",
+    "connection_limit",
+    "pool_timeout",
+    "pgbouncer",
+    "socket_timeout",
+    "statement_cache_size",
+    "sslaccept",
+    "sslidentity",
+    "sslpassword",
+}
+
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+BY_STATE: dict[str, tuple[type[RunbookError], str]] = {
+    "28P01": (AccessDeniedError, "refuses the password: compare the URL with the server's"),
+    "28000": (AccessDeniedError, "refuses the user: see its pg_hba.conf"),
+    "42501": (AccessDeniedError, "does not allow this user what it needs"),
+    "3D000": (ConfigurationError, "has no such database: correct the URL"),
+    "53300": (UnreachableError, "has no connection left: see max_connections"),
+    "53100": (StoreFullError, "has no disk space left"),
+    "57P01": (UnreachableError, "is shutting down"),
+    "57P03": (UnreachableError, "is starting up"),
+}
+CONNECTION_LOST = re.compile(
+    r"connection to server|server closed the connection|could not connect|could not translate host"
+    r"|the database system is|terminating connection|no connection to the server|SSL SYSCALL",
+)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a database is and who asks. ``parameters`` are libpq's; the password is kept out of ``repr``."""
+
+    host: str
+    port: str
+    database: str
+    parameters: "Parameters"
+
+    def __str__(self) -> str:
+        """Name the database as a person would, without user and password."""
+        return f"PostgreSQL database {self.database} at {self.host}:{self.port}"
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of a client program, so that nothing stands on its command line."""
+        names = {
+            option.keyword.decode(): option.envvar.decode()
+            for option in pq.Conninfo.get_defaults()
+            if option.envvar
+        }
+        given = {names[key]: value for key, value in self.parameters.values.items() if key in names}
+        fixed = {
+            "PGTZ": "UTC",
+            "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS),
+            "PGAPPNAME": "runbooks",
+            "LC_ALL": "C.UTF-8",
+        }
+        return {"PATH": os.environ.get("PATH", os.defpath), **fixed, **given}
+
+
+class Parameters:
+    """libpq's connection parameters; never printed."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        """Keep the values."""
+        self.values = values
+
+    def __repr__(self) -> str:
+        """Say nothing."""
+        return "<connection parameters>"
+
+
+def parse_url(url: str, database: str | None = None) -> Address:
+    """Given a URL as libpq or Prisma writes it, return the address, of another database if one is named.
+
+    Raise ``ConfigurationError`` if it is malformed.
+    """
+    try:
+        parts = urlsplit(url)
+        query = [(key, value) for key, value in parse_qsl(parts.query) if key not in _PRISMA_PARAMETERS]
+        found = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(query))))
+    except (ValueError, psycopg.Error):
+        # libpq's message may quote a piece of the URL, and with it of the password.
+        raise ConfigurationError(
+            "The PostgreSQL URL is malformed: expected postgresql://user:password@host:port/database, with "
+            "the special characters of user and password percent-escaped."
+        ) from None
+    values = {key: str(value) for key, value in found.items() if value is not None}
+    if database is not None:
+        values["dbname"] = database
+    if not values.get("dbname"):
+        raise ConfigurationError("The PostgreSQL URL names no database: write it after the host, /database.")
+    return Address(
+        values.get("host", "localhost"), values.get("port", "5432"), values["dbname"], Parameters(values)
+    )
+
+
+@contextmanager
+def connect(address: Address, *, autocommit: bool = True) -> Generator[psycopg.Connection]:
+    """Open a connection; libpq's errors leave as ours."""
+    with (
+        translated(str(address)),
+        psycopg.connect(
+            **{**address.parameters.values, "connect_timeout": str(_CONNECT_SECONDS)},  # type: ignore[arg-type]
+            application_name="runbooks",
+            autocommit=autocommit,
+        ) as connection,
+    ):
+        yield connection
+
+
+@contextmanager
+def translated(where: str) -> Generator[None]:
+    """Raise libpq's errors as ours, naming the server."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _judge(where, error) from None
+
+
+def _judge(where: str, error: psycopg.Error) -> RunbookError:
+    message = str(error).strip().partition("\n")[0]
+    if error.sqlstate in BY_STATE:
+        kind, what = BY_STATE[error.sqlstate]
+        return kind(f"{where} {what}.")
+    if error.sqlstate is None and "password authentication failed" in str(error):
+        kind, what = BY_STATE["28P01"]
+        return kind(f"{where} {what}.")
+    if error.sqlstate is None and "does not exist" in str(error):
+        kind, what = BY_STATE["3D000"]
+        return kind(f"{where} {what}.")
+    if isinstance(error, psycopg.OperationalError) and CONNECTION_LOST.search(str(error)):
+        return UnreachableError(
+            f"{where} does not answer ({message}): check that it runs and that the network lets us through."
+        )
+    return SourceError(f"{where}: {message}")

@@ -1,0 +1,94 @@
+"""Restore a set's PostgreSQL dump into a scratch database and observe what came of it."""
+
+import subprocess
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from psycopg import sql
+
+from tasks.credentials import resolve
+from tasks.errors import DamagedSetError
+from tasks.postgresql import connect, parse_url, translated
+from tasks.postgresql_catalog import read_definitions
+from tasks.postgresql_client import find_client, running
+from tasks.postgresql_copy_sections import CopySections
+from tasks.records.backup import PostgresqlContent, PostgresqlFacts
+from tasks.records.service import Reference
+from tasks.retrying import is_transient
+from tasks.set_folder import SetFolder, SetLocation
+from tasks.streams import ZSTD
+
+_RETRIED = task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=3,
+    retry_condition_fn=is_transient,
+)
+
+
+@_RETRIED
+def list_databases(admin_url: Reference) -> tuple[str, ...]:
+    """Given the reference of an administrator's URL, return the names of the server's databases."""
+    with connect(parse_url(resolve(admin_url))) as connection:
+        rows = connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate").fetchall()
+    return tuple(str(name) for (name,) in rows)
+
+
+@_RETRIED
+def drop_database(admin_url: Reference, scratch: str) -> None:
+    """Given an administrator's reference and a scratch database, drop it; one that is gone is no error."""
+    with connect(parse_url(resolve(admin_url))) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(scratch)))
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def restore_database(
+    admin_url: Reference,
+    scratch: str,
+    content: PostgresqlContent,
+    client_directory: Path | None,
+    location: SetLocation,
+) -> None:
+    """Given a set's dump, make the scratch database and restore the dump into it, stopping at any error.
+
+    Owners and privileges are left out: they are the server's, not the data's.
+    """
+    admin = resolve(admin_url)
+    with connect(parse_url(admin)) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(scratch)))
+    command = [
+        find_client("pg_restore", client_directory),
+        "--exit-on-error",
+        "--no-owner",
+        "--no-privileges",
+        "--no-password",
+        f"--dbname={scratch}",
+    ]
+    with running(command, parse_url(admin, scratch), stdin=subprocess.PIPE) as restore:
+        for chunk in SetFolder(location).load(content.dump.key, ZSTD):
+            restore.write(chunk)
+        restore.end_input()
+        if (problem := restore.finish()) is not None:
+            raise DamagedSetError(f"The dump does not restore: {problem}") from problem
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def observe_restored_database(
+    admin_url: Reference, scratch: str, client_directory: Path | None
+) -> PostgresqlFacts:
+    """Given a scratch database, read it in full with pg_dump and return its facts."""
+    address = parse_url(resolve(admin_url), scratch)
+    sections = CopySections()
+    command = [find_client("pg_dump", client_directory), "--data-only", "--no-password"]
+    with running(command, address) as dump:
+        for chunk in dump.read():
+            sections.feed(chunk)
+    with connect(address) as connection, translated(str(address)):
+        connection.execute("SET search_path = ''")
+        definitions = read_definitions(connection)
+    return PostgresqlFacts(
+        tables=tuple(sorted(sections.tables, key=lambda table: table.table)),
+        definitions={**definitions, "sequence value": tuple(sorted(sections.sequence_values))},
+    )
