@@ -1,14 +1,19 @@
 """What differs between what a set should hold and what was found, by name. No sentence means equal."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from tasks.records.backup import ApplicationFacts, CollectionFacts, PostgresqlFacts, StoredObject, TableFacts
 from tasks.records.figures import say_count, shorten
 
 _HASH_DIGITS = 12
+_CONTEXT = 40
+# What a definition creates, where it says so: an index, a trigger, a routine.
+_CREATED = re.compile(r"CREATE (?:[A-Z]+ )*?(?:INDEX|TRIGGER|FUNCTION|PROCEDURE) ([^\s(]+)")
 _NUMBERS = ("$numberInt", "$numberLong", "$numberDouble")
 
 
@@ -112,7 +117,8 @@ def _compare_fields(
             differences.append(f"{where}: {noun} {name} is there, but not in the set ({_say(found[name])}).")
         elif _say(expected[name], None) != _say(found[name], None):
             differences.append(
-                f"{where}: {noun} {name} differs: {_say(found[name])} instead of {_say(expected[name])}."
+                f"{where}: {noun} {name} differs: "
+                f"{_contrast(_say(expected[name], None), _say(found[name], None))}."
             )
     return differences
 
@@ -169,13 +175,34 @@ def _compare_table(expected: TableFacts, found: TableFacts) -> list[str]:
 
 
 def _compare_definitions(kind: str, expected: Sequence[str], found: Sequence[str]) -> list[str]:
-    """Compare as multisets: a changed definition shows as one that is missing and one that is additional."""
-    wanted, there = Counter(expected), Counter(found)
+    """Compare as multisets; where one name is both missing and additional, its definition differs."""
+    missing = _group((Counter(expected) - Counter(found)).elements(), kind)
+    additional = _group((Counter(found) - Counter(expected)).elements(), kind)
     noun = kind.capitalize()
-    return [
-        *(f"{noun} is missing: {shorten(text)}" for text in sorted((wanted - there).elements())),
-        *(
-            f"{noun} is there, but not in the set: {shorten(text)}"
-            for text in sorted((there - wanted).elements())
-        ),
-    ]
+    differences = []
+    for name in sorted(missing.keys() | additional.keys()):
+        gone, come = missing.get(name, []), additional.get(name, [])
+        if len(gone) == len(come) == 1:
+            differences.append(f"{noun} {name} differs: {_contrast(gone[0], come[0])}.")
+            continue
+        differences += [f"{noun} is missing: {shorten(text)}" for text in gone]
+        differences += [f"{noun} is there, but not in the set: {shorten(text)}" for text in come]
+    return differences
+
+
+def _group(definitions: Iterable[str], kind: str) -> dict[str, list[str]]:
+    grouped: dict[str, list[str]] = {}
+    for text in sorted(definitions):
+        created = _CREATED.match(text)
+        words = 2 if kind == "constraint" else 1
+        name = created[1] if created is not None else " ".join(text.split()[:words])
+        grouped.setdefault(name, []).append(text)
+    return grouped
+
+
+def _contrast(expected: str, found: str) -> str:
+    """Return both texts from shortly before they part, since a long one's beginning is the same."""
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(expected, found, strict=False)))
+    start = max(0, common - _CONTEXT)
+    ellipsis = "…" if start else ""
+    return f"{ellipsis}{shorten(found[start:])} instead of {ellipsis}{shorten(expected[start:])}"
