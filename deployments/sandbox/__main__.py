@@ -41,9 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Every port can be changed: SANDBOX_PORT_MONGODB, SANDBOX_PORT_PREFECT and so on.",
     )
     parser.add_argument("command", choices=["up", "down", "status"])
-    parser.add_argument(
-        "--state", type=Path, default=DEFAULT_STATE, help="folder of its data (%(default)s)"
-    )
+    parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder of its data (%(default)s)")
     parser.add_argument("--scale", type=float, default=1, help="size of the made-up data (%(default)s)")
     parser.add_argument("--without-engine", action="store_true", help="no Prefect server and worker")
     return parser

@@ -7,6 +7,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from dotenv import dotenv_values
@@ -137,12 +138,18 @@ class Applications:
 
     def put_probe_users(self, mongodb_admin_url: str, postgresql_url: str) -> None:
         """Make the probe user in both databases, unless it is there; seeds stay free of random passwords."""
-        client: MongoClient[dict[str, object]]
+        client: MongoClient[dict[str, Any]]
         with MongoClient(mongodb_admin_url) as client:
             organization = client["invoice"]["organizations"].find_one({}, sort=[("organizationCode", 1)])
             password = _stored_form(self.probe_password(INVOICE))
-            user = {"name": "Probe", "passwordHash": password, "role": "admin", "isActive": True}
-            user["organizationId"] = organization["_id"] if organization else None
+            user: dict[str, Any] = {
+                "name": "Probe",
+                "passwordHash": password,
+                "role": "admin",
+                "isActive": True,
+            }
+            if organization is not None:
+                user["organizationId"] = organization["_id"]
             client["invoice"]["users"].update_one({"email": PROBE_EMAIL}, {"$setOnInsert": user}, upsert=True)
         with psycopg.connect(postgresql_url) as connection:
             connection.execute(
@@ -178,24 +185,18 @@ class Applications:
         """Put the ports of now where an existing `.env` has the ports of an earlier start."""
         record = self.folder / "ports.json"
         now = dict(self._ports.items())
-        before = json.loads(record.read_text(encoding="ascii")) if record.exists() else now
+        before: dict[str, int] = json.loads(record.read_text(encoding="ascii")) if record.exists() else now
         if before != now:
-            self._rewrite_port(INVOICE, before["invoice"], now["invoice"])
-            self._rewrite_port(PROPERTYPULSE, before["propertypulse"], now["propertypulse"])
-            for name in (INVOICE, PROPERTYPULSE):
+            for name, port in ((INVOICE, "invoice"), (PROPERTYPULSE, "propertypulse")):
                 file = self.environment_file(name)
-                text = file.read_text(encoding="utf-8")
-                moves = {f"{HOST}:{before[key]}": f"{HOST}:{now[key]}" for key in now}
-                # In one pass: the new port of one part may be the old port of another.
-                write_private(
-                    file, re.sub(rf"{re.escape(HOST)}:\d+", lambda m: moves.get(m[0], m[0]), text)
+                text = re.sub(
+                    rf"^PORT={before[port]}$",
+                    f"PORT={now[port]}",
+                    file.read_text(encoding="utf-8"),
+                    flags=re.MULTILINE,
                 )
+                write_private(file, _moved(text, before, now))
         record.write_text(json.dumps(now), encoding="ascii")
-
-    def _rewrite_port(self, name: str, before: int, now: int) -> None:
-        file = self.environment_file(name)
-        text = file.read_text(encoding="utf-8")
-        write_private(file, re.sub(rf"^PORT={before}$", f"PORT={now}", text, flags=re.MULTILINE))
 
 
 def plain_password_of_32() -> str:
@@ -209,6 +210,12 @@ def _stored_form(password: str) -> str:
     key = hashlib.scrypt(password.encode(), salt=salt, dklen=32, **SCRYPT)
     fields = [str(SCRYPT["n"]), str(SCRYPT["r"]), str(SCRYPT["p"])]
     return "$".join(["scrypt", *fields, base64.b64encode(salt).decode(), base64.b64encode(key).decode()])
+
+
+def _moved(text: str, before: dict[str, int], now: dict[str, int]) -> str:
+    """Return the text with every address moved, in one pass: a new port may be another part's old one."""
+    moves = {f"{HOST}:{before[key]}": f"{HOST}:{port}" for key, port in now.items() if key in before}
+    return re.sub(rf"{re.escape(HOST)}:\d+", lambda found: moves.get(found[0], found[0]), text)
 
 
 def _link(path: Path, target: Path) -> None:

@@ -86,15 +86,19 @@ class MongoDB:
             application = {"role": "readWrite", "db": DATABASE}
             _put_user(client, "admin", ADMIN, self._vault.read("mongodb-admin-password"), ["root"])
             self.application_url  # noqa: B018  makes the password
-            _put_user(
-                client, DATABASE, APPLICATION, self._vault.read("mongodb-app-password"), [application]
-            )
+            _put_user(client, DATABASE, APPLICATION, self._vault.read("mongodb-app-password"), [application])
         self.kill()
         self._users_made.touch()
 
     def _spawn(self, *more: str) -> None:
         self._data.mkdir(parents=True, exist_ok=True)
-        command: list[str | Path] = [programs.script("secantusd-py"), "--host", HOST, "--port", str(self.port)]
+        command: list[str | Path] = [
+            programs.script("secantusd-py"),
+            "--host",
+            HOST,
+            "--port",
+            str(self.port),
+        ]
         # Without the sync, an acknowledged write is lost when the process is killed.
         command += ["--storage-path", self._data, "--sync-on-commit", "--cache-size", "256M", *more]
         self._supervisor.spawn(self.name, command, folder=self._data)

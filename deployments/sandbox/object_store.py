@@ -133,6 +133,4 @@ class ObjectStore:
 def _identities(key_id: str, key_secret: str) -> str:
     credentials = [{"accessKey": key_id, "secretKey": key_secret}]
     actions = ["Admin", "Read", "List", "Tagging", "Write"]
-    return json.dumps(
-        {"identities": [{"name": "operator", "credentials": credentials, "actions": actions}]}
-    )
+    return json.dumps({"identities": [{"name": "operator", "credentials": credentials, "actions": actions}]})

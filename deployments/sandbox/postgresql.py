@@ -14,7 +14,7 @@ from psycopg import sql
 from deployments.sandbox import programs, unprivileged
 from deployments.sandbox.errors import SandboxError
 from deployments.sandbox.ports import HOST
-from deployments.sandbox.supervisor import Supervisor
+from deployments.sandbox.supervisor import Supervisor, living
 from deployments.sandbox.vault import Vault, plain_password, write_private
 
 ADMIN = "postgres"
@@ -111,6 +111,7 @@ class PostgreSQL:
             return
         if not self._data.exists():
             self._initialise()
+        self._forget_dead_postmaster()
         postgres = programs.postgresql_bin() / "postgres"
         command = [*_as_unprivileged(self._data), postgres, "-D", self._data, "-p", str(self.port)]
         self._supervisor.spawn(self.name, command)
@@ -124,6 +125,20 @@ class PostgreSQL:
     def kill(self) -> None:
         """Take the server away with SIGKILL."""
         self._supervisor.kill(self.name)
+
+    def _forget_dead_postmaster(self) -> None:
+        """Remove the pid file of a server that was killed.
+
+        PostgreSQL would do it, but takes a zombie (where nobody reaps orphans, in a container) or a stranger
+        with the same number for a living server.
+        """
+        pid_file = self._data / "postmaster.pid"
+        try:
+            process = living(int(pid_file.read_text(encoding="utf-8").partition("\n")[0]))
+        except (FileNotFoundError, ValueError):
+            process = None
+        if process is None or not self._supervisor.owns(process):
+            pid_file.unlink(missing_ok=True)
 
     def _initialise(self) -> None:
         """Make the data folder under another name first: an interrupted initdb leaves nothing half done."""
@@ -172,7 +187,9 @@ class PostgreSQL:
             role, database = sql.Identifier(self.role), sql.Identifier(self.database)
             if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [self.role]).rowcount == 0:
                 connection.execute(
-                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(self._role_password()))
+                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+                        role, sql.Literal(self._role_password())
+                    )
                 )
             exists = connection.execute("SELECT FROM pg_database WHERE datname = %s", [self.database])
             if exists.rowcount == 0:

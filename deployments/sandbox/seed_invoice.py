@@ -13,6 +13,7 @@ from typing import Any
 
 from bson import Decimal128, Int64, ObjectId
 from pymongo import MongoClient
+from pymongo.collection import Collection
 from pymongo.database import Database
 
 from deployments.sandbox import seed_invoice_oddities
@@ -50,7 +51,7 @@ def seed(url: str, database: str = "invoice", scale: float = 1) -> None:
     """
     client: MongoClient[Document]
     with MongoClient(url) as client:
-        marks = client[MARKS[0]][MARKS[1]]
+        marks: Collection[Document] = client[MARKS[0]][MARKS[1]]
         mark = marks.find_one({"_id": database})
         if mark is not None:
             if mark["scale"] != scale or mark["version"] != VERSION:

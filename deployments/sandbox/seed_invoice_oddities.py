@@ -40,8 +40,16 @@ def _types() -> list[Document]:
     rng = random.Random(SEED)
     uuid_bytes = uuid.UUID(bytes=rng.randbytes(16)).bytes
     return [
-        {"_id": 1, "timestamp": Timestamp(0, 0), "nested": {"timestamp": Timestamp(0, 0)}, "t": Timestamp(9, 7)},
-        {"_id": 2, "decimals": [Decimal128(text) for text in ("1E+6144", "-0.00", "NaN", "-Infinity", "0.10")]},
+        {
+            "_id": 1,
+            "timestamp": Timestamp(0, 0),
+            "nested": {"timestamp": Timestamp(0, 0)},
+            "t": Timestamp(9, 7),
+        },
+        {
+            "_id": 2,
+            "decimals": [Decimal128(text) for text in ("1E+6144", "-0.00", "NaN", "-Infinity", "0.10")],
+        },
         {"_id": 3, "min": MinKey(), "max": MaxKey()},
         {"_id": 4, "code": Code("function () { return 1; }"), "scoped": Code("x + 1", {"x": Int64(1)})},
         {"_id": 5, "regex": Regex("^a/.*\\d$", "imsx"), "plain": Regex("")},
@@ -53,7 +61,11 @@ def _types() -> list[Document]:
         {"_id": 11, "": "empty key", "a.b": "dotted", "$dollar": 1, "n": {"a.b": 1, "$y": {"": None}}},
         {"_id": 12, "dates": [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)]},
         {"_id": 13, "nothing": None, "array": [], "document": {}, "mixed": [[], [None, {"a": []}]]},
-        {"_id": 14, "text": "nul \x00 inside, line\u2028separator, 🔑 and e\u0301, \ufeff", "ключ": "значение"},
+        {
+            "_id": 14,
+            "text": "nul \x00 inside, line\u2028separator, 🔑 and e\u0301, \ufeff",
+            "ключ": "значение",
+        },
         {"_id": 15, "deep": nested},
         {"_id": Int64(16), "b": 1, "a": 2, "order": "of keys matters"},
         {"_id": 17.5},
@@ -69,7 +81,7 @@ def _types() -> list[Document]:
 
 def _add_kinds(database: Database[Document]) -> None:
     capped = database.create_collection("recentEvents", capped=True, size=65536, max=50)
-    capped.insert_many([{"_id": number, "event": f"event {number}"} for number in range(70)])
+    capped.insert_many([{"_id": number, "event": f"event {number}"} for number in range(40)])
     database.create_collection("emptyCollection")
     overdue: list[Document] = [
         {"$match": {"status": "overdue"}},

@@ -70,9 +70,7 @@ def seed(url: str, scale: float = 1) -> None:
         _migrate(connection)
         _fill(connection, scale)
         database = sql.Identifier(connection.info.dbname)
-        connection.execute(
-            sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(mark))
-        )
+        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(mark)))
 
 
 def _migrate(connection: psycopg.Connection) -> None:
@@ -89,6 +87,8 @@ def _fill(connection: psycopg.Connection, scale: float) -> None:
     connection.execute("SET LOCAL timezone = 'UTC'")
     for name, count in COUNTS.items():
         # SET takes no parameters; set_config does.
-        connection.execute("SELECT set_config(%s, %s, true)", [f"seed.{name}", str(max(1, round(count * scale)))])
+        connection.execute(
+            "SELECT set_config(%s, %s, true)", [f"seed.{name}", str(max(1, round(count * scale)))]
+        )
     connection.execute(ROWS.read_bytes())
     connection.execute(ODDITIES.read_bytes())

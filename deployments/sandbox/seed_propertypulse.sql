@@ -13,7 +13,8 @@ INSERT INTO users (email, name, password_hash, role, is_active, preferences, pho
 SELECT
     'user' || n || '@example.com',
     CASE WHEN n % 11 <> 0 THEN pg_temp.pick(n, 1, '{Ada,Björn,Chloé,Дмитрий,Eun-ji 은지,فاطمة}') || ' ' || n END,
-    'scrypt$1024$8$1$' || encode(sha256(n::text::bytea), 'base64') || '$none',
+    'scrypt$1024$8$1$' || encode(sha256(n::text::bytea), 'base64') || '$'
+        || encode(sha256(('key ' || n)::bytea), 'base64'),
     (CASE WHEN n % 50 = 1 THEN 'ADMIN' WHEN n % 10 = 1 THEN 'MANAGER' ELSE 'TENANT' END)::"UserRole",
     n % 23 <> 0,
     jsonb_build_object('theme', pg_temp.pick(n, 2, '{dark,light}'), 'alerts', jsonb_build_array(n % 2 = 0, NULL)),

@@ -1,15 +1,15 @@
 -- What a dump, a restore or a hash of PostgreSQL trips over.
 
-INSERT INTO users (email, name, password_hash, preferences, phone_numbers) VALUES
-    ('tab	and"quote@example.com', E'back\\slash \\N \\. line\nfeed\r\tand ''quotes''', '', '{}', '{}'),
+INSERT INTO users (email, name, password_hash, preferences, phone_numbers, created_at) VALUES
+    ('tab	and"quote@example.com', E'back\\slash \\N \\. line\nfeed\r\tand ''quotes''', '', '{}', '{}', '-infinity'),
     ('null@example.com', NULL, E'\\.', '{"nul": "\\u0001", "ключ": "🔑", "big": 123456789012345678901234567890}',
-        ARRAY['', 'NULL', NULL, '{"a,b"}', E'\\']),
-    ('empty@example.com', '', 'x', 'null', '{}'),
-    ('combining@example.com', E'e\u0301 ≠ é, \u202E right to left, zero\u200Bwidth', 'x', '[]', '{}');
+        ARRAY['', 'NULL', NULL, '{"a,b"}', E'\\'], 'infinity'),
+    ('empty@example.com', '', 'x', 'null', '{}', '2024-02-29'),
+    ('combining@example.com', E'e\u0301 ≠ é, \u202E right to left, zero\u200Bwidth', 'x', '[]', '{}', '1969-12-31 23:59:59.999Z');
 
-INSERT INTO properties (owner_id, address, city, features, listing, coordinates, rent, available) VALUES
-    (1, '', '', NULL, '{"b": 1,   "a": 2, "b": 3}', '{NaN,Infinity,-Infinity,-0,1e-307}', 0, 'empty'),
-    (1, 'x', 'y', '"a string"', ' null ', '{}', 9999999999.99, '(,)');
+INSERT INTO properties (owner_id, address, city, features, listing, coordinates, rent, available, created_at) VALUES
+    (1, '', '', NULL, '{"b": 1,   "a": 2, "b": 3}', '{NaN,Infinity,-Infinity,-0,1e-307}', 0, 'empty', '2024-01-01'),
+    (1, 'x', 'y', '"a string"', ' null ', '{}', 9999999999.99, '(,)', '2024-01-01');
 
 INSERT INTO leases (property_id, tenant_id, starts, ends, terms) VALUES
     (1, 1, '-infinity', 'infinity', NULL),

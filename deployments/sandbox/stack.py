@@ -7,9 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-import httpx
 import psutil
 
 from deployments.sandbox import engine, programs, seed_invoice, seed_propertypulse
@@ -20,36 +19,16 @@ from deployments.sandbox.mongodb import DATABASE as INVOICE_DATABASE
 from deployments.sandbox.mongodb import MongoDB
 from deployments.sandbox.node import PACKAGES, PM2, install_packages
 from deployments.sandbox.object_store import BUCKET, REGION, ObjectStore
+from deployments.sandbox.parts import Part, is_healthy, wait_for_health
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.postgresql import PostgreSQL
-from deployments.sandbox.supervisor import POLL_SECONDS, SYSTEM_PATH, Supervisor
+from deployments.sandbox.supervisor import SYSTEM_PATH, Supervisor
 from deployments.sandbox.vault import Vault, nasty_password
 
-HEALTH_SECONDS = 30
 # A unix socket's path holds 107 characters, and PM2's longest is pm2/interactor.sock below the state folder.
 LONGEST_STATE_PATH = 85
 
 Progress = Callable[[str, float], None]
-
-
-class Part(Protocol):
-    """What every part of the sandbox can do."""
-
-    @property
-    def name(self) -> str:
-        """Return what it is called in logs and messages."""
-
-    def is_running(self) -> bool:
-        """Tell whether its process lives."""
-
-    def start(self) -> None:
-        """Start it unless it runs, and wait until it is ready."""
-
-    def stop(self) -> None:
-        """Stop it as an operator would."""
-
-    def kill(self) -> None:
-        """Take it away with SIGKILL."""
 
 
 class Sandbox:
@@ -144,18 +123,19 @@ class Sandbox:
 
     def down(self) -> None:
         """Stop everything, and kill whatever an unclean stop left behind; nothing remains."""
-        with self._locked(), ThreadPoolExecutor(len(self.parts)) as pool:
-            servers = [self.mongodb, self.postgresql, self.object_store, self.engine_postgresql]
-            list(pool.map(_stop, [self.prefect_worker, self.pm2]))
-            self.prefect_server.stop()
-            list(pool.map(_stop, servers))
+        operated: list[Part] = [self.pm2, self.mongodb, self.postgresql, self.object_store]
+        with self._locked(), ThreadPoolExecutor(5, thread_name_prefix="sandbox") as pool:
+            ends = [pool.submit(part.stop) for part in operated]
+            ends.append(pool.submit(self._stop_engine))
+            for end in ends:
+                end.result()
             self.supervisor.kill_strays()
 
     def status(self) -> dict[str, bool]:
         """Return for every part whether it runs, and for both applications whether they are healthy."""
         running = {part.name: part.is_running() for part in self.parts}
         invoice, propertypulse = self._health_urls()
-        return running | {INVOICE: _healthy(invoice), PROPERTYPULSE: _healthy(propertypulse)}
+        return running | {INVOICE: is_healthy(invoice), PROPERTYPULSE: is_healthy(propertypulse)}
 
     def tools(self) -> dict[str, str]:
         """Return the variables with which a command finds psql, pg_dump, node, npm's pm2 and its daemon."""
@@ -206,7 +186,7 @@ class Sandbox:
     ) -> None:
         """Start the parts side by side, each when what it needs is there."""
 
-        def begin(what: str, act: Callable[[], object], *needs: "Future[None]") -> "Future[None]":
+        def begin(what: str, act: Callable[[], None], *needs: "Future[None]") -> "Future[None]":
             return pool.submit(_timed, what, act, needs, on_progress)
 
         packages = begin("npm packages", lambda: install_packages(self.supervisor))
@@ -217,9 +197,17 @@ class Sandbox:
         ends = [begin("object store", self.object_store.start)]
         ends.append(begin("applications", self._start_applications, packages, invoice, propertypulse))
         if with_engine:
-            ends.append(begin("prefect engine", lambda: [part.start() for part in self.engine_parts]))
+            ends.append(begin("prefect engine", self._start_engine))
         for end in ends:
             end.result()
+
+    def _start_engine(self) -> None:
+        for part in self.engine_parts:
+            part.start()
+
+    def _stop_engine(self) -> None:
+        for part in reversed(self.engine_parts):
+            part.stop()
 
     def _seed_invoice(self, scale: float) -> None:
         seed_invoice.seed(self.mongodb.admin_url, INVOICE_DATABASE, scale)
@@ -240,14 +228,7 @@ class Sandbox:
         self.applications.put_probe_users(self.mongodb.admin_url, self.postgresql.owner_url())
         self.pm2.start()
         for name, url in zip((INVOICE, PROPERTYPULSE), self._health_urls(), strict=True):
-            self._wait_for_health(name, url)
-
-    def _wait_for_health(self, name: str, url: str) -> None:
-        deadline = time.monotonic() + HEALTH_SECONDS
-        while not _healthy(url):
-            if time.monotonic() > deadline:
-                raise SandboxError(f"{name} is not healthy after {HEALTH_SECONDS} s; see {self.pm2.home}/logs.")
-            time.sleep(POLL_SECONDS)
+            wait_for_health(name, url, f"{self.pm2.home}/logs")
 
     def _health_urls(self) -> tuple[str, str]:
         urls = [f"http://{HOST}:{port}/health" for port in (self.ports.invoice, self.ports.propertypulse)]
@@ -266,29 +247,17 @@ class Sandbox:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep two commands on one state folder apart; the kernel frees the lock of a killed one."""
-        self.state.mkdir(parents=True, exist_ok=True)
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.state / "lock").open("w", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
 
 def _timed(
-    what: str, act: Callable[[], object], needs: tuple["Future[None]", ...], on_progress: Progress
+    what: str, act: Callable[[], None], needs: tuple["Future[None]", ...], on_progress: Progress
 ) -> None:
     for need in needs:
         need.result()
     begun = time.monotonic()
     act()
     on_progress(what, time.monotonic() - begun)
-
-
-def _stop(part: Part) -> None:
-    part.stop()
-
-
-def _healthy(url: str) -> bool:
-    try:
-        answer = httpx.get(url, timeout=3)
-        return answer.is_success and answer.json().get("status") == "OK"
-    except (httpx.HTTPError, ValueError):
-        return False

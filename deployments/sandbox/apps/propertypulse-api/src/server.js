@@ -3,6 +3,7 @@
 const http = require('http');
 const { load } = require('./config/environment');
 const database = require('./config/database');
+const { die } = require('./utils/die');
 const { HttpError, bodyOf } = require('./utils/errors');
 const auth = require('./routes/auth');
 const payments = require('./routes/payments');
@@ -10,7 +11,7 @@ const webhooks = require('./routes/webhooks');
 
 const LIMIT_BYTES = 1024 * 1024;
 const WRONG_LOGIN = ['28P01', '28000', '3D000']; // SQLSTATE: password, role, database
-const settings = load();
+let settings;
 
 const routes = {
   'GET /health': { handle: health },
@@ -86,20 +87,27 @@ async function stop() {
   process.exit(0);
 }
 
-async function start() {
+async function connect() {
   try {
     database.connect(settings.databaseUrl);
     await database.query('SELECT 1');
     console.log('✅ Database connected');
   } catch (error) {
-    console.error(`❌ Database connection failed: ${error.message}`);
     // A wrong URL or password will not mend itself; a server that is away may come back.
-    if (error.code === 'ERR_INVALID_URL' || WRONG_LOGIN.includes(error.code)) process.exit(1);
+    if (error.code === 'ERR_INVALID_URL' || WRONG_LOGIN.includes(error.code)) throw error;
+    console.error(`❌ Database connection failed: ${error.message}`);
   }
-  server.on('error', (error) => {
-    console.error(`❌ Server error: ${error.message}`);
-    process.exit(1);
-  });
+}
+
+async function start() {
+  try {
+    settings = load();
+    await connect();
+  } catch (error) {
+    die(settings ? `Database connection failed: ${error.message}` : error.message);
+    return;
+  }
+  server.on('error', (error) => die(`Server error: ${error.message}`));
   server.listen(settings.port, process.env.HOST || '127.0.0.1', () => {
     console.log(`🚀 Server running on port ${settings.port}`);
     if (process.send) process.send('ready');

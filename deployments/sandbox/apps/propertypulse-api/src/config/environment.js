@@ -27,10 +27,7 @@ function problems(env) {
 
 function load() {
   const found = problems(process.env);
-  if (found.length > 0) {
-    console.error(`❌ Environment variable errors: ${found.join('; ')}`);
-    process.exit(1);
-  }
+  if (found.length > 0) throw new Error(`Environment variable errors: ${found.join('; ')}`);
   return {
     port: Number(process.env.PORT),
     databaseUrl: process.env.DATABASE_URL,

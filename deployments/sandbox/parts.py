@@ -1,0 +1,53 @@
+"""What every part of the sandbox has in common, and how the applications' health is asked."""
+
+import time
+from typing import Protocol
+
+import httpx
+
+from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.supervisor import POLL_SECONDS
+
+HEALTH_SECONDS = 30
+
+
+class Part(Protocol):
+    """What every part of the sandbox can do."""
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in logs and messages."""
+
+    def is_running(self) -> bool:
+        """Tell whether its process lives."""
+
+    def start(self) -> None:
+        """Start it unless it runs, and wait until it is ready."""
+
+    def stop(self) -> None:
+        """Stop it as an operator would."""
+
+    def kill(self) -> None:
+        """Take it away with SIGKILL."""
+
+
+def is_healthy(url: str) -> bool:
+    """Tell whether the application behind a health URL answers in the runbook's form that it is well."""
+    try:
+        answer = httpx.get(url, timeout=3)
+        return answer.is_success and answer.json().get("status") == "OK"
+    except (httpx.HTTPError, ValueError):
+        return False
+
+
+def wait_for_health(name: str, url: str, hint: str) -> None:
+    """Wait until an application is healthy.
+
+    Raises:
+        SandboxError: it is not after half a minute; the hint says where to look.
+    """
+    deadline = time.monotonic() + HEALTH_SECONDS
+    while not is_healthy(url):
+        if time.monotonic() > deadline:
+            raise SandboxError(f"{name} is not healthy after {HEALTH_SECONDS} s; see {hint}.")
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,280 @@
+"""The sandbox against itself: real processes, on ports and in a state folder of their own."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pytest
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+
+from deployments.sandbox import seed_invoice, seed_propertypulse
+from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
+from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.ports import Ports, variable_of
+from deployments.sandbox.stack import Sandbox
+from deployments.sandbox.supervisor import MARKER
+
+COMMAND = [sys.executable, "-m", "deployments.sandbox"]
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    with Sandbox(tmp_path_factory.mktemp("sandbox"), Ports.free()) as running:
+        yield running
+
+
+def log_in(url: str, email: str, password: str) -> httpx.Response:
+    return httpx.post(url, json={"email": email, "password": password}, timeout=10)
+
+
+def marked(state: Path) -> list[str]:
+    """Look for the marker without the sandbox's own code."""
+    wanted = f"{MARKER}={state}".encode()
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.append((folder / "comm").read_text())
+    return found
+
+
+def environment_of(ports: Ports) -> dict[str, str]:
+    return {**os.environ, **{variable_of(name): str(port) for name, port in ports.items()}}
+
+
+def command_lines() -> str:
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().decode("utf-8", "replace"))
+    return "\n".join(lines)
+
+
+def content_of(url: str, database: str) -> dict[str, str]:
+    """Hash every collection's documents in the order of their ids, as raw bytes."""
+    client: MongoClient[RawBSONDocument]
+    with MongoClient(url, document_class=RawBSONDocument) as client:
+        names = client[database].list_collection_names()
+        return {
+            name: hashlib.sha256(
+                b"".join(sorted(document.raw for document in client[database][name].find({})))
+            ).hexdigest()
+            for name in names
+        }
+
+
+def rows_of(url: str) -> dict[str, str]:
+    """Hash every table as COPY writes it, in the order of its text."""
+    with psycopg.connect(url) as connection:
+        tables = connection.execute(
+            "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchall()
+        found = {}
+        for (table,) in tables:
+            with connection.cursor().copy(f"COPY {table} TO STDOUT") as copy:  # type: ignore[arg-type]
+                found[table] = hashlib.sha256(b"\n".join(sorted(bytes(row) for row in copy))).hexdigest()
+        return found
+
+
+def test_both_applications_answer_their_health_in_the_runbooks_form(sandbox: Sandbox) -> None:
+    for url in (sandbox.endpoints.invoice_health, sandbox.endpoints.propertypulse_health):
+        body = httpx.get(url).json()
+        assert body["status"] == "OK"
+        assert set(body) == {"status", "timestamp"}
+
+
+def test_login_works_with_the_probe_user_and_is_refused_with_a_wrong_password(sandbox: Sandbox) -> None:
+    at = sandbox.endpoints
+    invoice = f"http://127.0.0.1:{sandbox.ports.invoice}"
+    propertypulse = f"http://127.0.0.1:{sandbox.ports.propertypulse}"
+    for url, password, protected in (
+        (f"{invoice}/auth/login", at.invoice_probe_password, f"{invoice}/audit"),
+        (f"{propertypulse}/auth/login", at.propertypulse_probe_password, f"{propertypulse}/api/payments"),
+        (f"{propertypulse}/api/auth/login", at.propertypulse_probe_password, f"{propertypulse}/api/payments"),
+    ):
+        token = log_in(url, at.probe_email, password).raise_for_status().json()["token"]
+        assert httpx.get(protected, headers={"Authorization": f"Bearer {token}"}).is_success
+        assert httpx.get(protected, headers={"Authorization": f"Bearer {token}x"}).status_code == 401
+        assert log_in(url, at.probe_email, "wrong").status_code == 401
+        assert log_in(url, "nobody@example.com", password).status_code == 401
+
+
+def test_secrets_are_private_and_on_no_command_line(sandbox: Sandbox) -> None:
+    folder = sandbox.vault.folder
+    assert folder.stat().st_mode & 0o777 == 0o700
+    secrets = {path.name: path.read_text() for path in folder.iterdir()}
+    assert {"mongodb-admin-url", "postgresql-admin-url", "s3-access-key-id", "s3-secret-access-key"} <= set(
+        secrets
+    )
+    private = [
+        *folder.iterdir(),
+        *(sandbox.applications.environment_file(n) for n in (INVOICE, PROPERTYPULSE)),
+    ]
+    assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
+    seen = command_lines()
+    assert [name for name, value in secrets.items() if value in seen] == []
+    assert repr(sandbox.endpoints).count("://") == 5  # the addresses without a password in them
+
+
+def test_the_applications_users_are_not_administrators(sandbox: Sandbox) -> None:
+    with psycopg.connect(sandbox.endpoints.postgresql_url) as connection:
+        row = connection.execute(
+            "SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user"
+        ).fetchone()
+    assert row == (False, False, False)
+    client: MongoClient[dict[str, object]]
+    with MongoClient(sandbox.endpoints.mongodb_url) as client:
+        roles = client.admin.command("connectionStatus")["authInfo"]["authenticatedUserRoles"]
+    assert roles == [{"role": "readWrite", "db": "invoice"}]
+
+
+def test_seeds_are_the_same_every_time(sandbox: Sandbox) -> None:
+    url = sandbox.mongodb.admin_url
+    for name in ("twin_a", "twin_b"):
+        seed_invoice.seed(url, name, 0.1)
+    assert content_of(url, "twin_a") == content_of(url, "twin_b")
+    found = []
+    with psycopg.connect(sandbox.postgresql.admin_url, autocommit=True) as connection:
+        for name in ("twin_a", "twin_b"):
+            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            twin = sandbox.postgresql.admin_url.removesuffix("/postgres") + f"/{name}"
+            seed_propertypulse.seed(twin, 0.1)
+            found.append(rows_of(twin))
+    assert found[0] == found[1]
+
+
+def test_seeding_again_changes_nothing_and_another_scale_is_refused(sandbox: Sandbox) -> None:
+    before = content_of(sandbox.mongodb.admin_url, "invoice")
+    sandbox.up(with_engine=False)
+    assert content_of(sandbox.mongodb.admin_url, "invoice") == before
+    with pytest.raises(SandboxError, match="seeded with scale 1, not 2"):
+        sandbox.up(2, with_engine=False)
+
+
+def test_health_says_error_while_the_database_is_away_and_recovers(sandbox: Sandbox) -> None:
+    for part, url in (
+        (sandbox.mongodb, sandbox.endpoints.invoice_health),
+        (sandbox.postgresql, sandbox.endpoints.propertypulse_health),
+    ):
+        part.kill()
+        answer = httpx.get(url, timeout=10)
+        assert answer.status_code == 503
+        assert answer.json()["status"] == "ERROR"
+        part.start()
+        deadline = time.monotonic() + 10
+        while httpx.get(url, timeout=10).status_code != 200:
+            assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "replacement", "complaint"),
+    [
+        (INVOICE, "ENCRYPTION_KEY=", "ENCRYPTION_KEY=short", "ENCRYPTION_KEY is not 32 characters long"),
+        (PROPERTYPULSE, "JWT_SECRET=", "", "JWT_SECRET is missing"),
+    ],
+)
+def test_an_application_dies_when_its_env_is_wrong(
+    sandbox: Sandbox, name: str, line: str, replacement: str, complaint: str
+) -> None:
+    file = sandbox.applications.environment_file(name)
+    right = file.read_text()
+    lines = [replacement if text.startswith(line) else text for text in right.splitlines()]
+    file.write_text("\n".join(lines))
+    try:
+        sandbox.pm2.restart(name)
+        deadline = time.monotonic() + 20
+        while set(sandbox.pm2.statuses()[name]) != {"errored"}:
+            assert time.monotonic() < deadline, sandbox.pm2.statuses()
+        assert complaint in (sandbox.pm2.home / "logs" / f"{name}-error.log").read_text()
+    finally:
+        file.write_text(right)
+        sandbox.pm2.restart(name)
+    sandbox.up(with_engine=False)
+    assert sandbox.status()[name]
+
+
+def test_up_follows_new_ports_and_keeps_what_a_rotation_put_into_env(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    first, second = Ports.free(), Ports.free()
+    with Sandbox(state, first) as sandbox:
+        file = sandbox.applications.environment_file(INVOICE)
+        file.write_text(file.read_text().replace("JWT_SECRET=", "JWT_SECRET=rotated"))
+    with Sandbox(state, second) as sandbox:
+        assert all(sandbox.status()[name] for name in (INVOICE, PROPERTYPULSE))
+        assert "JWT_SECRET=rotated" in file.read_text()
+
+
+def test_a_taken_port_is_a_clear_sentence(tmp_path: Path) -> None:
+    ports = Ports.free()
+    with socket.create_server(("127.0.0.1", ports.postgresql)):
+        command = subprocess.run(
+            [*COMMAND, "up", "--without-engine", "--state", str(tmp_path / "s")],
+            env=environment_of(ports),
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert command.returncode == 1
+    assert command.stderr.count("\n") == 1
+    assert command.stderr.startswith(
+        f"Port {ports.postgresql} for the PostgreSQL server of propertypulse-api is taken"
+    )
+    assert "SANDBOX_PORT_POSTGRESQL" in command.stderr
+    assert marked(tmp_path / "s") == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"SANDBOX_PORT_S3": "eighty"}, "SANDBOX_PORT_S3 is 'eighty': expected a port number"),
+        ({"SANDBOX_PORT_S3": "65536"}, "expected a port number from 1 to 65535"),
+        ({"SANDBOX_PORT_S4": "80"}, "SANDBOX_PORT_S4 names no port of the sandbox"),
+        ({"SANDBOX_PORT_S3": "4200"}, "Port 4200 is given to two parts"),
+    ],
+)
+def test_a_wrong_port_variable_is_refused(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SandboxError, match=message):
+        Ports.from_environment(environ)
+
+
+def test_after_kill_9_of_everything_it_comes_up_again_with_its_data(tmp_path: Path) -> None:
+    sandbox = Sandbox(tmp_path / "s", Ports.free())
+    with sandbox:
+        before = content_of(sandbox.mongodb.admin_url, "invoice")
+        for process in sandbox.supervisor.marked():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        sandbox.up(with_engine=False)
+        assert content_of(sandbox.mongodb.admin_url, "invoice") == before
+        assert all(sandbox.status()[name] for name in (INVOICE, PROPERTYPULSE))
+    assert marked(sandbox.state) == []
+
+
+@pytest.mark.parametrize("seconds", [1.6, 2.8])
+def test_kill_9_of_up_leaves_nothing_that_down_does_not_find(tmp_path: Path, seconds: float) -> None:
+    state, ports = tmp_path / "s", Ports.free()
+    command = [*COMMAND, "up", "--without-engine", "--state", str(state)]
+    with subprocess.Popen(command, env=environment_of(ports), cwd=PROJECT, stdout=subprocess.DEVNULL) as up:
+        time.sleep(seconds)
+        up.send_signal(signal.SIGKILL)
+    sandbox = Sandbox(state, ports)
+    for file in (state / "run").glob("*.pid"):
+        file.unlink()  # as if it had been killed before it wrote them
+    sandbox.down()
+    assert marked(state) == []
+    with sandbox:
+        assert all(sandbox.status()[name] for name in (INVOICE, PROPERTYPULSE))
+    assert marked(state) == []
