@@ -98,6 +98,15 @@ def living_among(
     return {lease.name: lease for lease in leases if lease is not None and not is_over(lease, moment)}
 
 
+def forget(store: ObjectStore, service: str, name: str, moment: datetime) -> None:
+    """Delete what is left of a lease whose object is gone, unless somebody holds it."""
+    found = generations(store, service, name)
+    newest = _read_or_none(store, found[-1]) if found else None
+    if newest is not None and is_over(newest, moment):
+        for old in found:
+            store.delete(old.key)
+
+
 def held_by(lease: Lease, service: str) -> str:
     """Return the sentence for whoever waits: who holds it, for what, since when and until when."""
     ends = lease.renewed_at + lease.time_to_live

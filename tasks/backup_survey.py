@@ -1,0 +1,192 @@
+"""All that a repository holds of a service, from one listing and a few small reads side by side."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tasks.backup_layout import MANIFEST, Layout, is_set_id, set_lease
+from tasks.backup_manifest import parse_manifest
+from tasks.errors import DamagedSetError, NotFoundError
+from tasks.lease_generations import living_among
+from tasks.object_store import ObjectStore, StoredKey
+from tasks.records.backup import Manifest, RepositoryState, SetSummary, UnfinishedSet, Verification
+from tasks.records.lease import Lease
+
+READERS: Final = 8
+
+
+class Pin(BaseModel):
+    """Why a set is kept whatever retention says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reason: str
+    pinned_at: datetime
+
+
+@dataclass(frozen=True)
+class UnreadableSet:
+    """A set with a manifest that we cannot read: no backup to rely on, and nothing to throw away."""
+
+    set_id: str
+    last_written_at: datetime
+    reason: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the repository holds, and what of it nobody can judge."""
+
+    state: RepositoryState
+    unreadable: tuple[UnreadableSet, ...]
+
+
+@dataclass
+class _Found:
+    """The keys of one listing, sorted into what they are."""
+
+    folders: dict[str, list[StoredKey]] = field(default_factory=lambda: defaultdict(list))
+    manifests: set[str] = field(default_factory=set)
+    verifications: dict[tuple[str, str], str] = field(default_factory=dict)
+    pins: dict[str, str] = field(default_factory=dict)
+    tombstones: dict[str, StoredKey] = field(default_factory=dict)
+    leases: list[StoredKey] = field(default_factory=list)
+
+
+def survey(store: ObjectStore, layout: Layout, moment: datetime) -> Survey:
+    """Given a repository and the moment at which leases are judged, return what is there."""
+    found = _sort(layout, store.list_keys(layout.root))
+    alive = sorted(found.manifests - set(found.tombstones))
+    read = _Reader(store, layout)
+    with ThreadPoolExecutor(READERS) as pool:
+        manifests = dict(zip(alive, pool.map(read.manifest, alive), strict=True))
+        newest = {key: name for key, name in found.verifications.items() if key[0] in manifests}
+        verdicts = dict(zip(newest, pool.map(read.verdict, newest.values()), strict=True))
+        pinned = {set_id: key for set_id, key in found.pins.items() if set_id in manifests}
+        pins = dict(zip(pinned, pool.map(read.pin, pinned.values()), strict=True))
+    leases = living_among(store, layout.service, _leases_of(layout, found.leases, alive), moment)
+    state = RepositoryState(
+        service=layout.service,
+        observed_at=moment,
+        sets=tuple(
+            _summary(manifest, verdicts, pins, leases)
+            for manifest in manifests.values()
+            if isinstance(manifest, Manifest)
+        ),
+        unfinished=_unfinished(found),
+    )
+    unreadable = tuple(
+        UnreadableSet(set_id, max(key.written_at for key in found.folders[set_id]), reason)
+        for set_id, reason in manifests.items()
+        if isinstance(reason, str)
+    )
+    return Survey(state, unreadable)
+
+
+def _sort(layout: Layout, keys: Iterable[StoredKey]) -> _Found:
+    found = _Found()
+    for stored in keys:
+        kind, name, rest = layout.part_of(stored.key)
+        if kind == "sets" and rest and is_set_id(name):
+            found.folders[name].append(stored)
+            if rest == MANIFEST:
+                found.manifests.add(name)
+        elif kind == "verifications":
+            # The keys come in the order of time, so that the newest of each kind stays.
+            found.verifications[name, rest.removesuffix(".json").rpartition("-")[2]] = stored.key
+        elif kind == "pins":
+            found.pins[name] = stored.key
+        elif kind == "tombstones":
+            found.tombstones[name] = stored
+        elif kind == "leases":
+            found.leases.append(stored)
+    return found
+
+
+def _leases_of(layout: Layout, keys: Iterable[StoredKey], set_ids: Iterable[str]) -> list[StoredKey]:
+    names = {set_lease(set_id) for set_id in set_ids}
+    return [stored for stored in keys if layout.part_of(stored.key)[1] in names]
+
+
+def _unfinished(found: _Found) -> tuple[UnfinishedSet, ...]:
+    folders = (set(found.folders) - found.manifests) | set(found.tombstones)
+    return tuple(
+        UnfinishedSet(
+            set_id=set_id,
+            # Of a set that is gone but for its tombstone, the tombstone is all there is.
+            last_written_at=max(
+                stored.written_at for stored in found.folders.get(set_id) or [found.tombstones[set_id]]
+            ),
+            tombstoned=set_id in found.tombstones,
+        )
+        for set_id in sorted(folders)
+    )
+
+
+def _summary(
+    manifest: Manifest,
+    verdicts: dict[tuple[str, str], bool | None],
+    pins: dict[str, str | None],
+    leases: dict[str, Lease],
+) -> SetSummary:
+    lease = leases.get(set_lease(manifest.set_id))
+    return SetSummary(
+        set_id=manifest.set_id,
+        kind=manifest.kind,
+        created_at=manifest.started_at,
+        seconds=manifest.seconds,
+        stored_bytes=manifest.stored_bytes,
+        raw_bytes=manifest.raw_bytes,
+        parts=manifest.parts,
+        entries=manifest.entries,
+        reread_passed=verdicts.get((manifest.set_id, "reread")),
+        drill_passed=verdicts.get((manifest.set_id, "drill")),
+        pinned=pins.get(manifest.set_id),
+        leased_by=None if lease is None else f"{lease.holder} ({lease.purpose})",
+    )
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads one small object each; what was deleted since the listing is None."""
+
+    store: ObjectStore
+    layout: Layout
+
+    def manifest(self, set_id: str) -> Manifest | str | None:
+        """Return the manifest, or why it cannot be read."""
+        key = self.layout.manifest(set_id)
+        content = self._read(key)
+        if content is None:
+            return None
+        try:
+            return parse_manifest(content, f"{self.store.address}: {key}", self.layout.service, set_id)
+        except DamagedSetError as error:
+            return str(error)
+
+    def verdict(self, key: str) -> bool | None:
+        """Return whether the verification passed; one that cannot be read proves nothing."""
+        content = self._read(key)
+        try:
+            return None if content is None else Verification.model_validate_json(content).passed
+        except ValidationError:
+            return None
+
+    def pin(self, key: str) -> str | None:
+        """Return why the set is pinned; it is, even when the reason cannot be read."""
+        content = self._read(key)
+        try:
+            return None if content is None else Pin.model_validate_json(content).reason
+        except ValidationError:
+            return "for a reason that cannot be read"
+
+    def _read(self, key: str) -> bytes | None:
+        try:
+            return self.store.read(key)
+        except NotFoundError:
+            return None
