@@ -69,7 +69,7 @@ def content_of(url: str, database: str) -> dict[str, str]:
         names = client[database].list_collection_names()
         return {
             name: hashlib.sha256(
-                b"".join(sorted(document.raw for document in client[database][name].find({})))
+                b"".join(sorted(bytes(document.raw) for document in client[database][name].find({})))
             ).hexdigest()
             for name in names
         }
@@ -83,7 +83,7 @@ def rows_of(url: str) -> dict[str, str]:
         ).fetchall()
         found = {}
         for (table,) in tables:
-            with connection.cursor().copy(f"COPY {table} TO STDOUT") as copy:  # type: ignore[arg-type]
+            with connection.cursor().copy(f"COPY {table} TO STDOUT") as copy:
                 found[table] = hashlib.sha256(b"\n".join(sorted(bytes(row) for row in copy))).hexdigest()
         return found
 
@@ -148,7 +148,7 @@ def test_seeds_are_the_same_every_time(sandbox: Sandbox) -> None:
     found = []
     with psycopg.connect(sandbox.postgresql.admin_url, autocommit=True) as connection:
         for name in ("twin_a", "twin_b"):
-            connection.execute(f"CREATE DATABASE {name}")  # type: ignore[arg-type]
+            connection.execute(f"CREATE DATABASE {name}")
             twin = sandbox.postgresql.admin_url.removesuffix("/postgres") + f"/{name}"
             seed_propertypulse.seed(twin, 0.1)
             found.append(rows_of(twin))

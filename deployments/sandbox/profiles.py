@@ -1,0 +1,60 @@
+"""The profiles of `deployments/services`, with what differs in a sandbox put in: folders, ports and secrets."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployments.sandbox.endpoints import Endpoints
+
+_SERVICES = Path(__file__).parent.parent / "services"
+
+
+def write_profiles(state: Path, endpoints: Endpoints) -> Path:
+    """Write every service's profile for this sandbox and return their folder."""
+    folder = state / "services"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, changes in _changes(state / "secrets", endpoints).items():
+        profile = yaml.safe_load((_SERVICES / f"{name}.yaml").read_text(encoding="utf-8"))
+        text = yaml.safe_dump(_merge(profile, changes), sort_keys=False, allow_unicode=True)
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
+    destination = {
+        "url": f"s3://{endpoints.s3_bucket}/runbooks",
+        "endpoint_url": endpoints.s3_endpoint,
+        "region": endpoints.s3_region,
+        "access_key_id": f"file:{secrets / 's3-access-key-id'}",
+        "secret_access_key": f"file:{secrets / 's3-secret-access-key'}",
+    }
+    return {
+        "invoice": {
+            "application": {
+                "directory": str(endpoints.invoice_folder),
+                "health_url": endpoints.invoice_health,
+            },
+            "database": {"admin_url": f"file:{secrets / 'mongodb-admin-url'}"},
+            "backup": {"destination": destination},
+        },
+        "propertypulse": {
+            "application": {
+                "directory": str(endpoints.propertypulse_folder),
+                "health_url": endpoints.propertypulse_health,
+            },
+            "database": {
+                "admin_url": f"file:{secrets / 'postgresql-admin-url'}",
+                "client_directory": str(endpoints.pg_bin),
+            },
+            "backup": {"destination": destination},
+        },
+    }
+
+
+def _merge(profile: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(profile)
+    for key, change in changes.items():
+        merged[key] = _merge(merged.get(key, {}), change) if isinstance(change, Mapping) else change
+    return merged
