@@ -151,15 +151,22 @@ def _judge_size(manifest: Manifest, good: Sequence[SetSummary], size_factor: flo
     )
     findings = []
     for value, earlier, noise, say in measures:
-        usual = round(median(earlier))
-        if max(value, usual) < noise or usual / size_factor <= value <= usual * size_factor:
-            continue
-        findings.append(
-            f"The set holds {say(value)}, {_say_change(value, usual)} than the median of the last "
-            f"{len(good)} good sets, {say(usual)} (size_factor is {size_factor:g}): find out why; if it is "
-            "right, run again with accept_changed_size."
-        )
+        usual, whose = round(median(earlier)), f"the median of the last {len(good)} good sets"
+        if _is_far(earlier[0], usual, size_factor, noise):
+            # Somebody accepted the newest one's size: from then on it is the measure, or every night would
+            # ask again until the median has caught up.
+            usual, whose = earlier[0], f"the last good set {good[0].set_id}, whose size was accepted"
+        if _is_far(value, usual, size_factor, noise):
+            findings.append(
+                f"The set holds {say(value)}, {_say_change(value, usual)} than {whose}, {say(usual)} "
+                f"(size_factor is {size_factor:g}): find out why; if it is right, run again with "
+                "accept_changed_size."
+            )
     return findings
+
+
+def _is_far(value: int, usual: int, size_factor: float, noise: int) -> bool:
+    return max(value, usual) >= noise and not usual / size_factor <= value <= usual * size_factor
 
 
 def _say_raw(count: int) -> str:

@@ -182,12 +182,28 @@ def test_tiny_sets_change_by_any_factor_without_alarm() -> None:
         [make_set(days, entries=9000, drill_passed=False) for days in range(1, 9)],
         [make_set(days, entries=9000 if days > 14 else 1000) for days in range(1, 60)],
         [*HISTORY[:3], make_set(0, set_id="tonight", entries=10**9)],
-        [make_set(1, entries=10**9), *HISTORY[1:]],
+        [HISTORY[0], make_set(2, entries=10**9), *HISTORY[2:]],
     ],
     ids=["too few", "failed", "undrillable", "long ago", "itself", "one outlier"],
 )
 def test_only_the_median_of_enough_recent_good_sets_counts(history: list[SetSummary]) -> None:
     assert judge_set(USUAL, history, 3.0) == ()
+
+
+def test_a_size_that_was_accepted_once_is_the_measure_from_then_on() -> None:
+    """The newest good set is ten times the median: somebody said that this is right."""
+    history = [make_set(1, raw_bytes=100_000_000, entries=10_000), *HISTORY[1:]]
+    grown = make_manifest(make_collection("users", 10_000, 100_000_000))
+    assert judge_set(grown, history, 3.0) == ()
+    for finding in judge_set(USUAL, history, 3.0):
+        assert "10.0 times less than the last good set d1, whose size was accepted" in finding
+    assert len(judge_set(USUAL, history, 3.0)) == 2
+
+
+def test_a_size_that_creeps_night_after_night_is_measured_by_the_median() -> None:
+    history = [make_set(1, raw_bytes=4_000_000, entries=400), *HISTORY[1:]]
+    crept = make_manifest(make_collection("users", 160, 1_600_000))
+    assert len(judge_set(crept, history, 3.0)) == 2
 
 
 def test_the_expected_set_is_one_that_will_have_been_verified() -> None:
