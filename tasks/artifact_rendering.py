@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 from tasks.charts import chart_history
 from tasks.records.backup import Manifest, SetSummary, StoredObject, Verification
 from tasks.records.figures import say_bytes, say_count, say_duration, shorten
-from tasks.records.plans import BackupPlan, RetentionPlan
+from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
 
 _HASH_DIGITS = 12
-_LONGEST_CELL = 120
+_LONGEST_CELL = 300
 _LONGEST_SENTENCE = 600
 _MOST_LINES = 200
 _MOST_SETS = 30
@@ -52,7 +52,7 @@ def render_plan(plan: BackupPlan, zone: tzinfo = UTC) -> str:
     """Return what a backup means to save, and what retention will do afterwards."""
     parts = render_table(
         ("Part", "Kind", ">Entries (about)", ">Size (about)"),
-        ((p.name, p.kind, f"{p.entries_estimate:,}", say_bytes(p.bytes_estimate)) for p in plan.parts),
+        (_list_part(part) for part in plan.parts),
     )
     refused = [f"**Refused: {escape(plan.refusal, _LONGEST_SENTENCE)}**"] if plan.refusal else []
     return "\n\n".join(
@@ -133,6 +133,8 @@ def _render_decisions(plan: RetentionPlan, zone: tzinfo) -> str:
         summary += f", unfinished and collected: {', '.join(escape(set_id) for set_id in plan.collect)}"
     if plan.refusal:
         summary = f"**Refused, nothing is deleted: {escape(plan.refusal, _LONGEST_SENTENCE)}**"
+    if not plan.decisions:
+        return summary
     rows = (
         (
             decision.set_id,
@@ -144,6 +146,13 @@ def _render_decisions(plan: RetentionPlan, zone: tzinfo) -> str:
         for decision in plan.decisions
     )
     return f"{summary}\n\n{render_table(('Set', 'Made', '>Stored', 'Decision', 'Because'), rows)}"
+
+
+def _list_part(part: PlannedPart) -> tuple[object, ...]:
+    # Nobody counts an application's files beforehand; "0 bytes" would be a lie.
+    if part.kind == "application" and part.entries_estimate == part.bytes_estimate == 0:
+        return part.name, part.kind, "", ""
+    return part.name, part.kind, f"{part.entries_estimate:,}", say_bytes(part.bytes_estimate)
 
 
 def _list_database_rows(manifest: Manifest) -> list[tuple[object, ...]]:

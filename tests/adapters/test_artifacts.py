@@ -182,7 +182,7 @@ def test_any_text_in_a_cell_is_shown_as_it_is_on_one_line(text: str) -> None:
 
 
 def test_a_long_cell_is_cut() -> None:
-    assert len(escape("x" * 500)) == 120
+    assert len(escape("x" * 500)) == 300
     assert escape("x" * 500).endswith("…")
 
 
@@ -233,7 +233,11 @@ def make_plan(refusal: str | None = None) -> BackupPlan:
         set_id="s3",
         service="invoice",
         destination="s3://bucket/prefix",
-        parts=(PlannedPart(NASTY, "collection", 10_482, 14_200_000),),
+        parts=(
+            PlannedPart(NASTY, "collection", 10_482, 14_200_000),
+            PlannedPart("empty", "collection", 0, 0),
+            PlannedPart("/srv/invoice", "application", 0, 0),
+        ),
         retention=make_retention(),
         consistency="All of one moment.",
         lateness="Started by hand.",
@@ -245,6 +249,8 @@ def test_a_plan_shows_parts_and_decisions() -> None:
     text = render_plan(make_plan(), BERLIN)
     rows = read_rows(text)
     assert rows[1] == [" ".join(NASTY.split()), "collection", "10,482", "14.2 MB"]
+    assert rows[2] == ["empty", "collection", "0", "0 bytes"]
+    assert rows[3] == ["/srv/invoice", "application", "", ""]
     assert rows[-1][1:4] == ["2026-11-12 02:00 CET", "500 bytes", "delete"]
     assert "To s3://bucket/prefix. Started by hand. All of one moment." in text
     assert "Refused" not in text
@@ -266,6 +272,12 @@ def test_a_refused_retention_deleted_nothing_whatever_was_said() -> None:
     assert "Nothing was deleted." in text
     assert "**Refused, nothing is deleted: the clock was set back**" in text
     assert read_rows(text)[2][3] == "would go"
+
+
+def test_retention_without_any_set_shows_no_empty_table() -> None:
+    text = render_retention(RetentionPlan("invoice", NOW, (), (), None), applied=True)
+    assert "0 kept, 0 deleted" in text
+    assert "|" not in text
 
 
 # --- verdicts

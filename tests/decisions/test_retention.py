@@ -265,14 +265,29 @@ def test_the_cap_can_be_raised_and_lowered_for_one_run() -> None:
     assert_refused(plan(*sets, policy=make_policy(7), most_deletes=0), "the cap is 0")
 
 
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"reread_passed": False}, "failed its reread"),
+        ({"drill_passed": False}, "failed its restore drill"),
+        ({"stored_bytes": 0}, "holds nothing"),
+        ({"entries": 0}, "holds nothing"),
+    ],
+)
+def test_a_set_that_goes_says_what_was_against_it(changed: dict[str, Any], why: str) -> None:
+    found = plan(make_set(0), make_set(40, **changed), policy=make_policy(7, keep_monthly=2))
+    assert reasons_of(found, "d40") == ("not younger than 7 days", why)
+
+
 @pytest.mark.parametrize("minutes", [6, 60 * 24 * 400])
 def test_a_clock_before_the_newest_set_is_refused(minutes: int) -> None:
     ahead = make_set(0, set_id="ahead", created_at=NOW + timedelta(minutes=minutes))
     assert_refused(plan(ahead, make_set(10)), "ahead", "clock")
 
 
-def test_a_few_minutes_of_skew_are_no_reason_to_refuse() -> None:
-    ahead = make_set(0, set_id="ahead", created_at=NOW + timedelta(minutes=4))
+@pytest.mark.parametrize("minutes", [4, 5])
+def test_a_few_minutes_of_skew_are_no_reason_to_refuse(minutes: int) -> None:
+    ahead = make_set(0, set_id="ahead", created_at=NOW + timedelta(minutes=minutes))
     assert plan(ahead, make_set(10)).deletes == ("d10",)
 
 
