@@ -345,6 +345,11 @@ def test_sets_of_nothing_that_pass_their_reread_never_evict_those_of_something(
     assert {"d0", "d1"} <= {kept.set_id for kept in sets}
 
 
+def test_a_database_that_was_always_empty_has_a_retention_too() -> None:
+    found = plan(make_set(0, entries=0), make_set(10, entries=0))
+    assert (found.refusal, found.deletes) == (None, ("d10",))
+
+
 # --- what nobody finished
 
 
