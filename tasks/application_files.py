@@ -22,6 +22,8 @@ from tasks.streams import GZIP
 
 ARCHIVE_KEY = "application/application.tar.gz"
 _CHUNK_BYTES = 1 << 20
+# An archive keeps the permissions of st_mode, not its file type.
+_PERMISSIONS = 0o7777
 
 
 class _Inventory:
@@ -34,7 +36,8 @@ class _Inventory:
     def add(self, member: tarfile.TarInfo, content_sha256: str) -> None:
         """Take a member in, in the order of the archive."""
         self.files += 1
-        line = f"{member.name}\0{member.type!r}\0{member.mode:o}\0{member.linkname}\0{content_sha256}\n"
+        permissions = member.mode & _PERMISSIONS
+        line = f"{member.name}\0{member.type!r}\0{permissions:o}\0{member.linkname}\0{content_sha256}\n"
         self._digest.update(line.encode(errors="surrogateescape"))
 
     def facts(self) -> ApplicationFacts:

@@ -1,4 +1,4 @@
-"""The profiles of `deployments/services`, with what differs in a sandbox put in: folders, ports and secrets."""
+"""The profiles of `deployments/services`, with what differs in a sandbox put in: folders, ports, secrets."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,0 +1,224 @@
+"""Runbook rows I8, I28 and P17: back up a service's database and application files, provably."""
+
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Literal
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Completed
+from pydantic import BaseModel, ConfigDict
+
+from flows.decisions.backup_judgement import describe_backup, expect_summary, judge_set
+from flows.decisions.backup_plan import check_drift, plan_backup
+from flows.decisions.lateness import judge_lateness
+from flows.decisions.retention import plan_retention
+from tasks import backup_sets
+from tasks.artifacts import (
+    publish_findings,
+    publish_history,
+    publish_plan,
+    publish_retention,
+    publish_saved,
+)
+from tasks.conclusion import failing_in_one_sentence
+from tasks.database_source import DatabaseSource, open_source
+from tasks.errors import DamagedSetError, RefusedError
+from tasks.leases import HeldLease
+from tasks.profiles import load_service
+from tasks.records.backup import Manifest, RepositoryState, Verification
+from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
+from tasks.records.service import ServiceProfile
+from tasks.run_context import Run, observe_run, read_clock
+from tasks.saving import SetDraft, save_set
+from tasks.verification import reread_set
+
+
+class Order(BaseModel):
+    """What was asked for: the same backup, started by the night or by somebody before a risky operation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["nightly", "emergency"]
+    reason: str
+    dry_run: bool
+    accept_changed_size: bool = False
+    allow_deletes: int | None = None
+
+
+@flow(name="nightly-backup", flow_run_name="{service}")
+@failing_in_one_sentence
+def nightly_backup(
+    service: str,
+    dry_run: bool = False,
+    accept_changed_size: bool = False,
+    allow_deletes: int | None = None,
+) -> State[Any]:
+    """Back up a service's database and application files, verify every byte, and apply retention.
+
+    Trigger: every night at 02:00 in the service's time zone, or by hand.
+
+    Preconditions: the database and the store answer, and nobody else works on the service's repository.
+
+    Steps: load the profile; judge whether the run is too late; hold the repository's lease; hold one moment
+    of the database; show the plan; save every part; publish the manifest; re-read every byte; delete what
+    retention no longer keeps; conclude.
+
+    Rollback: none is needed. Until the manifest is published there is no new set, and older sets are touched
+    only after the new one is verified. What a killed run left behind is collected by a later one.
+
+    Args:
+        service: The service's name, as in its profile.
+        dry_run: Show the plan and stop: nothing is written, nothing deleted.
+        accept_changed_size: Say that a set far from the usual size is right this time.
+        allow_deletes: Let retention delete up to so many sets this time, instead of the profile's cap.
+    """
+    profile = load_service(service)
+    run = observe_run()
+    lateness = judge_lateness(run.due, run.started, profile.backup.late_after, profile.backup.when_late)
+    if lateness.verdict == "skip":
+        return Cancelled(name="Skipped", message=lateness.sentence)
+    order = Order(
+        kind="nightly",
+        reason=lateness.sentence,
+        dry_run=dry_run,
+        accept_changed_size=accept_changed_size,
+        allow_deletes=allow_deletes,
+    )
+    return back_up(profile, run, order)
+
+
+@flow(name="emergency-backup", flow_run_name="{service}: {reason}")
+@failing_in_one_sentence
+def emergency_backup(service: str, reason: str, dry_run: bool = False) -> State[Any]:
+    """Back up a service at once, before something risky, and pin the set so that retention leaves it alone.
+
+    Trigger: by hand, or by another runbook before it changes data.
+
+    Preconditions: the database and the store answer, and nobody else works on the service's repository.
+
+    Steps: as the nightly backup; the set is pinned with the reason before it is published.
+
+    Rollback: as the nightly backup. To let retention have the set later, delete its pin in the repository.
+
+    Args:
+        service: The service's name, as in its profile.
+        reason: Why the set is kept, such as "before migration 42".
+        dry_run: Show the plan and stop: nothing is written, nothing deleted.
+    """
+    profile = load_service(service)
+    return back_up(profile, observe_run(), Order(kind="emergency", reason=reason, dry_run=dry_run))
+
+
+def back_up(profile: ServiceProfile, run: Run, order: Order) -> State[Any]:
+    """Carry the order out; the final state's message is one sentence to read aloud."""
+    with ExitStack() as held:
+        lease = None if order.dry_run else held.enter_context(_lease(profile, run, order))
+        history = backup_sets.observe_repository(profile, run.started)
+        with open_source(profile) as source:
+            plan = _plan(profile, run, order, history, source)
+            publish_plan(plan, zone=profile.zone, runbook=f"{order.kind}-backup")
+            if plan.refusal is not None:
+                raise RefusedError(plan.refusal)
+            if lease is None:
+                return Completed(message=f"{profile.name}: dry run, the plan is shown and nothing was done.")
+            manifest = save_set(profile, source, _draft(profile, run, order, source, plan.set_id))
+        lease.check()
+        backup_sets.publish_set(profile, manifest)
+        publish_saved(manifest, runbook=f"{order.kind}-backup")
+        _verify(profile, order, manifest, history)
+        kept = _apply_retention(profile, run, order, plan, lease)
+    took = (read_clock() - run.started).total_seconds()
+    return Completed(message=describe_backup(manifest, len(plan.retention.deletes), kept, seconds=took))
+
+
+def _lease(profile: ServiceProfile, run: Run, order: Order) -> AbstractContextManager[HeldLease]:
+    return backup_sets.hold_repository(profile, purpose=f"{order.kind} backup", holder=run.name)
+
+
+def _plan(
+    profile: ServiceProfile, run: Run, order: Order, history: RepositoryState, source: DatabaseSource
+) -> BackupPlan:
+    set_id = backup_sets.name_set(profile, order.kind, run.started)
+    application = PlannedPart(str(profile.application.directory), "application", 0, 0)
+    return plan_backup(
+        profile,
+        (*source.parts, application),
+        _plan_retention(profile, run, order, history, set_id),
+        set_id,
+        source.consistency.explanation,
+        order.reason,
+    )
+
+
+def _plan_retention(
+    profile: ServiceProfile, run: Run, order: Order, state: RepositoryState, set_id: str
+) -> RetentionPlan:
+    if order.kind == "emergency":
+        # Before a risky operation nothing is deleted, whatever the policy says.
+        return RetentionPlan(profile.name, run.started, (), (), None)
+    return plan_retention(
+        state,
+        profile.backup.retention,
+        profile.zone,
+        state.observed_at,
+        expected=expect_summary(set_id, order.kind, run.started, None),
+        most_deletes=order.allow_deletes,
+        as_of=run.started,
+    )
+
+
+def _draft(profile: ServiceProfile, run: Run, order: Order, source: DatabaseSource, set_id: str) -> SetDraft:
+    return SetDraft(
+        set_id=set_id,
+        service=profile.name,
+        kind=order.kind,
+        reason=order.reason,
+        started_at=run.started,
+        consistency=source.consistency,
+    )
+
+
+def _verify(profile: ServiceProfile, order: Order, manifest: Manifest, history: RepositoryState) -> None:
+    began = read_clock()
+    findings = judge_set(
+        manifest, history.sets, profile.backup.size_factor, accept_changed_size=order.accept_changed_size
+    ) + reread_set(profile, manifest)
+    ended = read_clock()
+    verification = Verification(
+        set_id=manifest.set_id,
+        kind="reread",
+        verified_at=ended,
+        passed=not findings,
+        findings=findings,
+        seconds=(ended - began).total_seconds(),
+    )
+    backup_sets.record_verification(profile, verification)
+    if findings:
+        publish_findings(profile.name, manifest.set_id, findings, runbook=f"{order.kind}-backup")
+        raise DamagedSetError(
+            f"{profile.name}: set {manifest.set_id} is not good, nothing was deleted. " + " ".join(findings)
+        )
+
+
+def _apply_retention(
+    profile: ServiceProfile, run: Run, order: Order, plan: BackupPlan, lease: HeldLease
+) -> int:
+    """Delete exactly what the plan showed, or nothing; return how many sets are kept."""
+    state = backup_sets.observe_repository(profile, read_clock())
+    fresh = _plan_retention(profile, run, order, state, plan.set_id)
+    refusal = plan.retention.refusal or check_drift(plan.retention, fresh)
+    if refusal is not None:
+        publish_retention(plan.retention, applied=False, zone=profile.zone)
+        raise RefusedError(f"{profile.name}: saved and verified, but retention was refused. {refusal}")
+    for set_id in plan.retention.deletes:
+        lease.check()
+        backup_sets.delete_set(profile, set_id)
+    for set_id in fresh.collect:
+        lease.check()
+        backup_sets.collect_unfinished(profile, set_id)
+    backup_sets.discard_unfinished_uploads(profile, read_clock())
+    if order.kind == "nightly":
+        publish_retention(fresh, applied=True, zone=profile.zone)
+    remaining = tuple(found for found in state.sets if found.set_id not in plan.retention.deletes)
+    publish_history(profile.name, remaining, profile.zone)
+    return len(remaining)

@@ -1,0 +1,120 @@
+"""The repository of backup sets as tasks: observe, publish, pin, delete, and the lease around it all."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+
+from tasks.backup_repository import BackupRepository
+from tasks.leases import HeldLease, hold_lease
+from tasks.opening_stores import open_store
+from tasks.records.backup import Manifest, RepositoryState, Verification
+from tasks.records.service import ServiceProfile
+from tasks.retrying import is_transient
+from tasks.set_folder import SetLocation
+
+# Long enough for a backup that is under way to end, short enough for somebody to notice in the morning.
+_LONGEST_WAIT = timedelta(hours=2)
+_UNFINISHED_UPLOAD_GRACE = timedelta(hours=24)
+
+_RETRIED = task(
+    retries=2,
+    retry_delay_seconds=3,
+    retry_condition_fn=is_transient,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+
+
+def open_repository(profile: ServiceProfile) -> BackupRepository:
+    """Given a service, return its repository of backup sets."""
+    return BackupRepository(open_store(profile.backup.destination), profile.name)
+
+
+def name_set(profile: ServiceProfile, kind: str, now: datetime) -> str:
+    """Given what makes a set and when, return an id that no other set has; ids sort by time."""
+    return open_repository(profile).new_set_id(kind, now)
+
+
+def locate_set(profile: ServiceProfile, set_id: str) -> SetLocation:
+    """Given a service and a set, return where the set's objects lie."""
+    return SetLocation(destination=profile.backup.destination, folder=f"{profile.name}/sets/{set_id}")
+
+
+@contextmanager
+def hold_repository(profile: ServiceProfile, *, purpose: str, holder: str) -> Generator[HeldLease]:
+    """Hold the lease that keeps two backups, and retention, of one service apart, across hosts.
+
+    Who waits for it sees in the run's log whom for.
+    """
+    logger = get_run_logger()
+    with hold_lease(
+        open_store(profile.backup.destination),
+        profile.name,
+        "repository",
+        purpose=purpose,
+        holder=holder,
+        wait=_LONGEST_WAIT,
+        on_wait=logger.warning,
+    ) as lease:
+        yield lease
+
+
+@contextmanager
+def hold_set(profile: ServiceProfile, set_id: str, *, purpose: str, holder: str) -> Generator[HeldLease]:
+    """Hold the lease that keeps retention away from one set."""
+    store = open_store(profile.backup.destination)
+    with hold_lease(store, profile.name, f"set-{set_id}", purpose=purpose, holder=holder) as lease:
+        yield lease
+
+
+@_RETRIED
+def observe_repository(profile: ServiceProfile, now: datetime) -> RepositoryState:
+    """Given a service, return every set that its repository holds and what is unfinished there."""
+    return open_repository(profile).state(now)
+
+
+@_RETRIED
+def read_manifest(profile: ServiceProfile, set_id: str) -> Manifest:
+    """Given a set, return its manifest; raise ``DamagedSetError`` if it is none."""
+    return open_repository(profile).read_manifest(set_id)
+
+
+@_RETRIED
+def publish_set(profile: ServiceProfile, manifest: Manifest) -> None:
+    """Given a manifest whose objects are all there, write it: from now on the set is a backup.
+
+    An emergency set is pinned first, so that it never stands unprotected.
+    """
+    repository = open_repository(profile)
+    if manifest.kind == "emergency":
+        repository.pin(manifest.set_id, manifest.reason)
+    repository.publish(manifest)
+
+
+@_RETRIED
+def record_verification(profile: ServiceProfile, verification: Verification) -> None:
+    """Given a verdict, write it beside the set: the manifest is never touched again."""
+    open_repository(profile).record_verification(verification)
+
+
+@_RETRIED
+def delete_set(profile: ServiceProfile, set_id: str) -> None:
+    """Given a set, delete it: tombstone, manifest, data. A run killed in between is finished by the next."""
+    open_repository(profile).delete_set(set_id)
+
+
+@_RETRIED
+def collect_unfinished(profile: ServiceProfile, set_id: str) -> None:
+    """Given a folder that is no backup, delete what a killed run left in it."""
+    open_repository(profile).collect_unfinished(set_id)
+
+
+@_RETRIED
+def discard_unfinished_uploads(profile: ServiceProfile, now: datetime) -> int:
+    """Throw away uploads that a killed run never completed; return how many."""
+    store = open_store(profile.backup.destination)
+    return store.discard_unfinished(f"{profile.name}/", now - _UNFINISHED_UPLOAD_GRACE)
