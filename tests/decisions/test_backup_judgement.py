@@ -190,6 +190,19 @@ def test_only_the_median_of_enough_recent_good_sets_counts(history: list[SetSumm
     assert judge_set(USUAL, history, 3.0) == ()
 
 
+def test_three_good_sets_are_enough_to_compare_with() -> None:
+    manifest = make_manifest(make_collection("users", 100, 10_000_000))
+    assert len(judge_set(manifest, HISTORY[:3], 3.0)) == 1
+    assert judge_set(manifest, HISTORY[:2], 3.0) == ()
+
+
+def test_the_fifteenth_set_back_decides_nothing() -> None:
+    """Of the last 14, half have 1,000 entries and half 2,800: the median is 1,900, with one more 2,800."""
+    history = [make_set(days, entries=1000 if days <= 7 else 2800) for days in range(1, 16)]
+    assert judge_set(make_manifest(make_collection("users", 800, 10_000_000)), history, 3.0) == ()
+    assert len(judge_set(make_manifest(make_collection("users", 600, 10_000_000)), history, 3.0)) == 1
+
+
 def test_a_size_that_was_accepted_once_is_the_measure_from_then_on() -> None:
     """The newest good set is ten times the median: somebody said that this is right."""
     history = [make_set(1, raw_bytes=100_000_000, entries=10_000), *HISTORY[1:]]
@@ -211,6 +224,7 @@ def test_the_expected_set_is_one_that_will_have_been_verified() -> None:
     assert (found.set_id, found.kind, found.created_at) == ("s1", "emergency", NOW)
     assert (found.reread_passed, found.drill_passed) == (True, None)
     assert (found.pinned, found.leased_by) == ("before migration 42", None)
+    assert {found.seconds, found.stored_bytes, found.raw_bytes, found.parts, found.entries} == {0}
 
 
 def test_the_result_can_be_read_aloud() -> None:

@@ -355,7 +355,7 @@ def test_a_database_that_was_always_empty_has_a_retention_too() -> None:
 
 @pytest.mark.parametrize(
     ("hours_old", "tombstoned", "collected"),
-    [(23.9, False, False), (24.1, False, True), (0.1, True, True), (-50, False, False)],
+    [(24, False, False), (24.1, False, True), (0.1, True, True), (-50, False, False)],
 )
 def test_unfinished_sets_are_collected_after_a_day_and_tombstoned_ones_at_once(
     hours_old: float, tombstoned: bool, collected: bool
