@@ -26,8 +26,8 @@ class S3Server:
     secret_access_key: str = field(repr=False)
     bucket: str = sandbox_store.BUCKET
 
-    def store(self, prefix: str, **changed: Any) -> S3Store:
-        """Return a store below the prefix, with one or the other argument changed."""
+    def arguments(self, prefix: str, **changed: Any) -> dict[str, Any]:
+        """Return what S3Store takes, with one or the other argument changed."""
         arguments = {
             "bucket": self.bucket,
             "prefix": prefix,
@@ -35,7 +35,11 @@ class S3Server:
             "access_key_id": self.access_key_id,
             "secret_access_key": self.secret_access_key,
         }
-        return S3Store(**{**arguments, **changed})
+        return {**arguments, **changed}
+
+    def store(self, prefix: str, **changed: Any) -> S3Store:
+        """Return a store below the prefix, with one or the other argument changed."""
+        return S3Store(**self.arguments(prefix, **changed))
 
 
 @pytest.fixture(scope="session")
