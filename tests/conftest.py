@@ -1,0 +1,80 @@
+"""What all specifications share: a sandbox of real servers and, for those that run flows, a Prefect server.
+
+Both are started by the first test that asks for them. Tasks are called as ``task.fn`` wherever retries and
+states are not the point: that needs no Prefect server.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# Before anything imports Prefect, which reads its settings once. Its home is a folder of our own, so that no
+# profile of the person who runs the tests matters and nothing is written there; without the three services,
+# which only feed the UI, flows run eleven times faster.
+_PREFECT_HOME = tempfile.mkdtemp(prefix="prefect-home-")
+atexit.register(shutil.rmtree, _PREFECT_HOME, ignore_errors=True)
+os.environ |= {
+    "PREFECT_HOME": _PREFECT_HOME,
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+for _name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE"):
+    os.environ.pop(_name, None)
+
+from collections.abc import Iterator  # noqa: E402
+
+import pytest  # noqa: E402
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: E402
+from prefect.testing.utilities import prefect_test_harness  # noqa: E402
+
+from deployments.sandbox.endpoints import Endpoints  # noqa: E402
+from deployments.sandbox.ports import Ports  # noqa: E402
+from deployments.sandbox.profiles import write_profiles  # noqa: E402
+from deployments.sandbox.stack import Sandbox  # noqa: E402
+from tasks.profiles import SERVICES_VARIABLE, read_profile  # noqa: E402
+from tasks.records.service import ServiceProfile  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Both operated systems, without the engine; ``RUNBOOK_SERVICES`` names the profiles for them.
+
+    One for the whole session: whoever takes a part away brings it back, and whoever writes removes it again.
+    """
+    with (
+        Sandbox(tmp_path_factory.mktemp("sandbox"), Ports.free()) as running,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv(SERVICES_VARIABLE, str(write_profiles(running.state, running.endpoints)))
+        yield running
+
+
+@pytest.fixture(scope="session")
+def endpoints(sandbox: Sandbox) -> Endpoints:
+    """Where everything in the sandbox is."""
+    return sandbox.endpoints
+
+
+@pytest.fixture(scope="session")
+def invoice(sandbox: Sandbox) -> ServiceProfile:
+    """The service on MongoDB."""
+    return read_profile(sandbox.state / "services" / "invoice.yaml")
+
+
+@pytest.fixture(scope="session")
+def propertypulse(sandbox: Sandbox) -> ServiceProfile:
+    """The service on PostgreSQL."""
+    return read_profile(sandbox.state / "services" / "propertypulse.yaml")
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A Prefect server of the session's own; only tests that run flows ask for it: it takes seconds."""
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
