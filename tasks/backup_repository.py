@@ -54,15 +54,17 @@ class BackupRepository:
         """Given a key of a manifest, relative to its set, return the key in the store."""
         return self._layout.set_folder(set_id) + relative
 
-    def publish(self, manifest: Manifest) -> None:
-        """Given the manifest of a set that is all written, make it a backup.
+    def publish(self, manifest: Manifest, *, pinned: str | None = None) -> None:
+        """Given the manifest of a set that is all written, make it a backup, pinned for the reason if any.
 
-        To publish the very same manifest again is no error. Raise ``DamagedSetError`` if an object is
-        missing or has another size, ``AlreadyExistsError`` if the set has another manifest, ``RefusedError``
-        if it is being deleted.
+        It is pinned first, so that it never stands unprotected. To publish the very same manifest again is no
+        error. Raise ``DamagedSetError`` if an object is missing or has another size, ``AlreadyExistsError``
+        if the set has another manifest, ``RefusedError`` if it is being deleted.
         """
         self._check_objects(manifest)
         self._refuse_tombstoned(manifest.set_id)
+        if pinned is not None:
+            self._write_pin(manifest.set_id, pinned)
         key, content = self._layout.manifest(manifest.set_id), format_manifest(manifest)
         try:
             self._store.write_if_absent(key, content)
@@ -108,8 +110,7 @@ class BackupRepository:
         """Keep a set whatever retention says; raise ``NotFoundError`` if there is no such backup."""
         if not self._exists(self._layout.manifest(set_id)) or self._exists(self._layout.tombstone(set_id)):
             raise NotFoundError(f"{self._store.address}: there is no set {set_id} of {self.service} to pin.")
-        pin = Pin(reason=reason, pinned_at=self._now())
-        self._store.write(self._layout.pin(set_id), pin.model_dump_json().encode())
+        self._write_pin(set_id, reason)
 
     def unpin(self, set_id: str) -> None:
         """Leave a set to retention again; one that isn't pinned is no error."""
@@ -166,6 +167,10 @@ class BackupRepository:
                 f"{self._store.address}: the set {manifest.set_id} is not published, {len(faults)} of "
                 f"{len(manifest.objects)} objects are wrong: {shown}."
             )
+
+    def _write_pin(self, set_id: str, reason: str) -> None:
+        pin = Pin(reason=reason, pinned_at=self._now())
+        self._store.write(self._layout.pin(set_id), pin.model_dump_json().encode())
 
     def _bury(self, set_id: str) -> None:
         tombstone = {"set_id": set_id, "deleted_at": self._now().isoformat()}

@@ -89,10 +89,8 @@ def publish_set(profile: ServiceProfile, manifest: Manifest) -> None:
 
     An emergency set is pinned first, so that it never stands unprotected.
     """
-    repository = open_repository(profile)
-    if manifest.kind == "emergency":
-        repository.pin(manifest.set_id, manifest.reason)
-    repository.publish(manifest)
+    reason = manifest.reason if manifest.kind == "emergency" else None
+    open_repository(profile).publish(manifest, pinned=reason)
 
 
 @_RETRIED
