@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -16,7 +16,9 @@ from deployments.sandbox.vault import Vault, plain_password
 PROJECT = Path(__file__).parents[2]
 WORK_POOL = "operations"
 POOL_LIMIT = 4
-QUEUE = "sandbox"
+# The sandbox is the host of both services: its one worker polls the queues of both.
+QUEUES = ("invoice", "propertypulse")
+WORKER = "sandbox"
 # The first start migrates an empty database.
 SERVER_SECONDS = 120
 WORKER_SECONDS = 60
@@ -75,8 +77,19 @@ class PrefectServer:
         Raises:
             SandboxError: it does not come up.
         """
-        if self.is_running():
-            return
+        if not self.is_running():
+            self._spawn()
+        self._supervisor.wait_until(self.name, self._missing, seconds=SERVER_SECONDS)
+
+    def stop(self) -> None:
+        """Stop the server; uvicorn answers what is open and ends."""
+        self._supervisor.stop(self.name, signal.SIGTERM, seconds=STOP_SECONDS)
+
+    def kill(self) -> None:
+        """Take the server away with SIGKILL."""
+        self._supervisor.kill(self.name)
+
+    def _spawn(self) -> None:
         client = client_environment(self._supervisor.state, self._ports)
         home = Path(client["PREFECT_HOME"])
         home.mkdir(parents=True, exist_ok=True)
@@ -96,15 +109,6 @@ class PrefectServer:
         command += ["--host", HOST, "--port", str(self._ports.prefect)]
         # A folder of its own: Prefect reads prefect.toml, .env and pyproject.toml of the folder it runs in.
         self._supervisor.spawn(self.name, command, environment=environment, folder=home)
-        self._supervisor.wait_until(self.name, self._missing, seconds=SERVER_SECONDS)
-
-    def stop(self) -> None:
-        """Stop the server; uvicorn answers what is open and ends."""
-        self._supervisor.stop(self.name, signal.SIGTERM, seconds=STOP_SECONDS)
-
-    def kill(self) -> None:
-        """Take the server away with SIGKILL."""
-        self._supervisor.kill(self.name)
 
     def _missing(self) -> str | None:
         try:
@@ -120,7 +124,7 @@ class PrefectWorker:
     name = "prefect-worker"
 
     def __init__(
-        self, supervisor: Supervisor, ports: Ports, extra: Mapping[str, str], queue: str = QUEUE
+        self, supervisor: Supervisor, ports: Ports, extra: Mapping[str, str], queues: Sequence[str] = QUEUES
     ) -> None:
         """Take where to run.
 
@@ -128,12 +132,12 @@ class PrefectWorker:
             supervisor: starts the process.
             ports: tell where the server is.
             extra: variables that the flow runs shall see.
-            queue: the name of this host's queue in the work pool.
+            queues: the names of this host's queues in the work pool.
         """
         self._supervisor = supervisor
         self._ports = ports
         self._extra = extra
-        self.queue = queue
+        self.queues = queues
 
     def is_running(self) -> bool:
         """Tell whether the worker's process lives."""
@@ -148,8 +152,6 @@ class PrefectWorker:
         Raises:
             SandboxError: it does not come up.
         """
-        if self.is_running():
-            return
         client = client_environment(self._supervisor.state, self._ports)
         environment = {
             **client,
@@ -158,13 +160,16 @@ class PrefectWorker:
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         }
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL]
-        command += ["--work-queue", self.queue, "--type", "process", "--name", self.queue]
+        command += ["--type", "process", "--name", WORKER]
+        for queue in self.queues:
+            command += ["--work-queue", queue]
         with self._client(client) as api:
-            _make_pool(api, self.queue)
-            self._supervisor.spawn(self.name, command, environment=environment, folder=PROJECT)
+            _make_pool(api, self.queues)
+            if not self.is_running():
+                self._supervisor.spawn(self.name, command, environment=environment, folder=PROJECT)
 
             def missing() -> str | None:
-                return None if _is_online(api, self.queue) else "the server has not heard from it"
+                return None if _is_online(api, WORKER) else "the server has not heard from it"
 
             self._supervisor.wait_until(self.name, missing, seconds=WORKER_SECONDS)
 
@@ -181,11 +186,12 @@ class PrefectWorker:
         return httpx.Client(base_url=client["PREFECT_API_URL"], auth=(user, password), timeout=30)
 
 
-def _make_pool(api: httpx.Client, queue: str) -> None:
-    """Make the pool and the queue that are missing; a limit that an operator changed stays."""
+def _make_pool(api: httpx.Client, queues: Sequence[str]) -> None:
+    """Make the pool and the queues that are missing; a limit that an operator changed stays."""
     pool = {"name": WORK_POOL, "type": "process", "concurrency_limit": POOL_LIMIT}
     _post(api, "/work_pools/", pool)
-    _post(api, f"/work_pools/{WORK_POOL}/queues", {"name": queue})
+    for queue in queues:
+        _post(api, f"/work_pools/{WORK_POOL}/queues", {"name": queue})
 
 
 def _post(api: httpx.Client, path: str, body: Mapping[str, object]) -> None:

@@ -1,10 +1,8 @@
 """The sandbox as a whole: what starts beside what, what waits for what, and how all of it ends."""
 
-import fcntl
-import time
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +17,7 @@ from deployments.sandbox.mongodb import DATABASE as INVOICE_DATABASE
 from deployments.sandbox.mongodb import MongoDB
 from deployments.sandbox.node import PACKAGES, PM2, install_packages
 from deployments.sandbox.object_store import BUCKET, REGION, ObjectStore
-from deployments.sandbox.parts import Part, is_healthy, wait_for_health
+from deployments.sandbox.parts import Part, Progress, is_healthy, timed, wait_for_health
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.postgresql import PostgreSQL
 from deployments.sandbox.supervisor import SYSTEM_PATH, Supervisor
@@ -28,19 +26,16 @@ from deployments.sandbox.vault import Vault, nasty_password
 # A unix socket's path holds 107 characters, and PM2's longest is pm2/interactor.sock below the state folder.
 LONGEST_STATE_PATH = 85
 
-Progress = Callable[[str, float], None]
-
 
 class Sandbox:
     """The two operated systems, and the engine, that live in one state folder."""
 
-    def __init__(self, state: Path, ports: Ports, *, queue: str = engine.QUEUE) -> None:
+    def __init__(self, state: Path, ports: Ports) -> None:
         """Take where it lives; nothing is started or written here.
 
         Args:
             state: folder of everything that it writes; made when missing.
             ports: one for every part.
-            queue: the queue of the work pool that the worker polls: the name of this host.
         """
         self.state = state.resolve()
         self.ports = ports
@@ -61,7 +56,7 @@ class Sandbox:
         self.pm2 = PM2(self.supervisor, self.applications.processes())
         self.engine_postgresql = engine.database(self.supervisor, self.vault, ports)
         self.prefect_server = engine.PrefectServer(self.supervisor, ports, self.engine_postgresql)
-        self.prefect_worker = engine.PrefectWorker(self.supervisor, ports, self.tools(), queue)
+        self.prefect_worker = engine.PrefectWorker(self.supervisor, ports, self.worker_environment())
 
     @property
     def parts(self) -> dict[Part, list[str]]:
@@ -115,7 +110,7 @@ class Sandbox:
                 f"The path {self.state} is longer than {LONGEST_STATE_PATH} characters, too long for the"
                 " sockets below it: choose a shorter state folder."
             )
-        with self._locked():
+        with self.supervisor.locked():
             self.supervisor.kill_strays(keep=self._running_processes())
             self._check_ports(with_engine=with_engine)
             with ThreadPoolExecutor(8, thread_name_prefix="sandbox") as pool:
@@ -124,7 +119,7 @@ class Sandbox:
     def down(self) -> None:
         """Stop everything, and kill whatever an unclean stop left behind; nothing remains."""
         operated: list[Part] = [self.pm2, self.mongodb, self.postgresql, self.object_store]
-        with self._locked(), ThreadPoolExecutor(5, thread_name_prefix="sandbox") as pool:
+        with self.supervisor.locked(), ThreadPoolExecutor(5, thread_name_prefix="sandbox") as pool:
             ends = [pool.submit(part.stop) for part in operated]
             ends.append(pool.submit(self._stop_engine))
             for end in ends:
@@ -143,6 +138,16 @@ class Sandbox:
         path = ":".join([*map(str, folders), SYSTEM_PATH])
         return {name: value for name, value in self.pm2.environment.items() if name.startswith("PM2_")} | {
             "PATH": path
+        }
+
+    def worker_environment(self) -> dict[str, str]:
+        """Return what a flow run on this host sees: the tools, our interpreter, the services' profiles."""
+        tools = self.tools()
+        interpreter = str(Path(sys.executable).parent)
+        return {
+            **tools,
+            "PATH": f"{interpreter}:{tools['PATH']}",
+            "RUNBOOK_SERVICES": str(self.state / "services"),
         }
 
     def client_environment(self) -> dict[str, str]:
@@ -187,7 +192,7 @@ class Sandbox:
         """Start the parts side by side, each when what it needs is there."""
 
         def begin(what: str, act: Callable[[], None], *needs: "Future[None]") -> "Future[None]":
-            return pool.submit(_timed, what, act, needs, on_progress)
+            return pool.submit(timed, what, act, needs, on_progress)
 
         packages = begin("npm packages", lambda: install_packages(self.supervisor))
         mongodb = begin("mongodb", self.mongodb.start)
@@ -231,8 +236,8 @@ class Sandbox:
             wait_for_health(name, url, f"{self.pm2.home}/logs")
 
     def _health_urls(self) -> tuple[str, str]:
-        urls = [f"http://{HOST}:{port}/health" for port in (self.ports.invoice, self.ports.propertypulse)]
-        return urls[0], urls[1]
+        at = self.ports
+        return f"http://{HOST}:{at.invoice}/health", f"http://{HOST}:{at.propertypulse}/health"
 
     def _running_processes(self) -> list[psutil.Process]:
         named = [self.supervisor.process(part.name) for part in self.parts]
@@ -243,21 +248,3 @@ class Sandbox:
         for part, names in self.parts.items():
             if not part.is_running() and (with_engine or part not in self.engine_parts):
                 self.ports.check_available(names)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep two commands on one state folder apart; the kernel frees the lock of a killed one."""
-        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.state / "lock").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
-
-def _timed(
-    what: str, act: Callable[[], None], needs: tuple["Future[None]", ...], on_progress: Progress
-) -> None:
-    for need in needs:
-        need.result()
-    begun = time.monotonic()
-    act()
-    on_progress(what, time.monotonic() - begun)

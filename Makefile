@@ -1,0 +1,65 @@
+# Two commands for a new user: `make demo` and `make test`. `make help` lists all of them.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+SCALE ?= 1
+
+# What a demo's profiles say of where things are; a real host has deployments/services or a folder of its own.
+export RUNBOOK_SERVICES ?= $(if $(wildcard .sandbox/services),$(CURDIR)/.sandbox/services)
+export UV_PYTHON_DOWNLOADS = never
+export UV_LINK_MODE ?= copy
+
+.DEFAULT_GOAL := help
+.PHONY: help demo down status test lint types imports unit doctor deploy bench clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## Start two operated systems and Prefect, back both up, restore both; stays up
+	@$(BIN)/python -m deployments.demo --scale $(SCALE)
+
+down: $(INSTALLED) ## Stop everything that the demo started
+	@$(BIN)/python -m deployments.sandbox down
+
+status: $(INSTALLED) ## Say what of the demo is running
+	@$(BIN)/python -m deployments.sandbox status
+
+test: lint types imports unit ## Run everything that must pass: lint, types, import contract, tests
+
+lint: $(INSTALLED) ## Check style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## Check types, strictly
+	@$(BIN)/mypy
+
+imports: $(INSTALLED) ## Check that imports run one way
+	@$(BIN)/lint-imports --no-cache
+
+unit: $(INSTALLED) ## Run the tests on real servers
+	@$(BIN)/pytest
+
+doctor: $(INSTALLED) ## Check every service profile against the living systems
+	@$(BIN)/python -m deployments.doctor
+
+deploy: $(INSTALLED) ## Apply prefect.yaml to the Prefect server of PREFECT_API_URL
+	@$(BIN)/python -m deployments.deploy
+
+bench: $(INSTALLED) ## Measure speed and memory against the runbook's own commands
+	@$(BIN)/python -m benchmarks.backup
+
+clean: down ## Stop everything and remove what was installed and made
+	@rm -rf $(VENV) .tools .sandbox deployments/sandbox/node_modules
+
+$(INSTALLED): uv.lock pyproject.toml $(UV)
+	@$(UV) sync --frozen --quiet --python "$$(command -v $(PYTHON))"
+	@touch $@
+
+.tools/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 or newer is needed: $(PYTHON) is older or missing. Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv .tools 2>/dev/null || { rm -rf .tools; \
+	  echo "$(PYTHON) came without venv: install your system's package for it (Debian: python3-venv), or uv." >&2; exit 1; }
+	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

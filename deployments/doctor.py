@@ -1,0 +1,140 @@
+"""`make doctor`: check every service profile against the living systems, a line for each thing wrong."""
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from rich.console import Console
+
+from tasks.backup_sets import observe_repository
+from tasks.credentials import resolve
+from tasks.environment_file import read_variable, read_variables
+from tasks.errors import RunbookError
+from tasks.http_probe import probe_health
+from tasks.mongodb import connect as connect_mongodb
+from tasks.opening_stores import open_store
+from tasks.postgresql import connect as connect_postgresql
+from tasks.postgresql import parse_url
+from tasks.postgresql_dump import client_version
+from tasks.profiles import list_services, read_profile, services_folder
+from tasks.records.service import ServiceProfile
+
+# A night's backup, plus the time it may take and start late.
+_OLDEST_BACKUP = timedelta(hours=28)
+Problems = Iterator[str]
+
+
+def main() -> int:
+    """Check every profile; the exit code is 1 when anything is wrong."""
+    folder = services_folder()
+    console = Console(highlight=False)
+    services = list_services(folder)
+    if not services:
+        console.print(f"There is no profile in {folder}: write one, see docs/how-to/add-a-service.md.")
+        return 1
+    problems = [problem for name in services for problem in _report(console, folder, name)]
+    return 1 if problems else 0
+
+
+def _report(console: Console, folder: Path, name: str) -> list[str]:
+    problems = list(examine(folder / f"{name}.yaml"))
+    for problem in problems:
+        console.print(f"[red]wrong[/red]  {name}: {problem}", soft_wrap=True)
+    if not problems:
+        console.print(f"[green]well[/green]   {name}: everything answers as the profile says.")
+    return problems
+
+
+def examine(path: Path) -> Problems:
+    """Yield a sentence for everything that is wrong with a profile's service, and what to do about it."""
+    try:
+        profile = read_profile(path)
+    except RunbookError as error:
+        yield str(error)
+        return
+    checks: tuple[Callable[[ServiceProfile], Problems], ...] = (
+        _examine_application,
+        _examine_database,
+        _examine_administrator,
+        _examine_store,
+        _examine_backups,
+    )
+    for check in checks:
+        try:
+            yield from check(profile)
+        except RunbookError as error:
+            yield str(error)
+
+
+def _examine_application(profile: ServiceProfile) -> Problems:
+    application = profile.application
+    if not application.directory.is_dir():
+        yield f"{application.directory} does not exist: correct application.directory."
+        return
+    for log_file in application.log_files:
+        if not (application.directory / log_file).exists():
+            yield f"there is no {log_file} in {application.directory}: correct application.log_files."
+    health = probe_health.fn(application.health_url)
+    if health.problem is not None:
+        yield f"{health.url} is not healthy, {health.problem}: see the log of {application.process_name}."
+    variables = read_variables(profile)
+    for name in application.required_variables:
+        if not variables.get(name):
+            yield f"{name} is not set in {profile.env_path}: set it, the application does not start without."
+
+
+def _examine_database(profile: ServiceProfile) -> Problems:
+    url = read_variable(profile, profile.database.url_variable)
+    if profile.database.kind == "mongodb":
+        with connect_mongodb(url):
+            return
+    address = parse_url(url)
+    with connect_postgresql(address) as connection:
+        server = connection.info.server_version // 10_000
+    client = client_version(profile.database.client_directory)
+    if int(client.partition(".")[0]) < server:
+        yield f"pg_dump {client} is older than the server ({server}): install the server's client programs."
+
+
+def _examine_administrator(profile: ServiceProfile) -> Problems:
+    url = resolve(profile.database.admin_url)
+    if profile.database.kind == "mongodb":
+        with connect_mongodb(url) as client:
+            client.list_database_names()
+        return
+    with connect_postgresql(parse_url(url)) as connection:
+        may_create = connection.execute(
+            "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+        ).fetchone()
+    if may_create != (True,):
+        yield "the administrator of database.admin_url may not create databases: a restore drill needs to."
+
+
+def _examine_store(profile: ServiceProfile) -> Problems:
+    store = open_store(profile.backup.destination)
+    probe = f"{profile.name}/doctor.probe"
+    store.write(probe, b"can this be written?")
+    if store.read(probe) != b"can this be written?":
+        yield f"{store.address} does not give back what was written: look at the store."
+    store.delete(probe)
+
+
+def _examine_backups(profile: ServiceProfile) -> Problems:
+    now = datetime.now(UTC)
+    state = observe_repository.fn(profile, now)
+    verified = [found.created_at for found in state.sets if found.reread_passed]
+    if not verified:
+        yield f"there is no verified backup: run nightly-backup/{profile.name}."
+    elif now - max(verified) > _OLDEST_BACKUP:
+        yield f"the newest verified backup is of {max(verified):%Y-%m-%d %H:%M} UTC: see the last runs."
+    drilled = [found.created_at for found in state.sets if found.drill_passed]
+    if not drilled or now - max(drilled) > profile.backup.drill_every:
+        yield (
+            f"no set younger than {profile.backup.drill_every.days} days has passed a restore drill: "
+            f"run restore-drill/{profile.name}."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
