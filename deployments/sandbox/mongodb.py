@@ -19,6 +19,7 @@ ADMIN = "root"
 APPLICATION = "invoice_app"
 START_SECONDS = 40
 STOP_SECONDS = 6
+SETUP = "mongodb-setup"
 ALREADY_EXISTS = 51003
 
 
@@ -58,12 +59,11 @@ class MongoDB:
             SandboxError: it does not come up.
         """
         self._vault.write("mongodb-admin-url", self.admin_url)
-        if self.is_running():
-            return
-        if not self._users_made.exists():
-            self._make_users()
-        self._spawn("--auth")
-        self._wait(self.admin_url)
+        if not self.is_running():
+            if not self._users_made.exists():
+                self._make_users()
+            self._spawn(self.name, "--auth")
+        self._wait(self.name, self.admin_url)
 
     def stop(self) -> None:
         """Stop the server as an operator would."""
@@ -76,21 +76,22 @@ class MongoDB:
     def _make_users(self) -> None:
         """Create both users on a server without authentication: it has no localhost exception.
 
-        May be interrupted anywhere and begins again; the server is killed afterwards and not stopped, which
-        is safe (writes are synced on commit) and two seconds faster.
+        May be interrupted anywhere and begins again; the open server has another name, so that it is never
+        taken for the real one. It is killed afterwards and not stopped, which is safe (writes are synced on
+        commit) and two seconds faster.
         """
-        self._spawn()
-        self._wait(self._url(None, "", "", "admin"))
+        self._spawn(SETUP)
+        self._wait(SETUP, self._url(None, "", "", "admin"))
         client: MongoClient[Document]
         with MongoClient(HOST, self.port, directConnection=True) as client:
             application = {"role": "readWrite", "db": DATABASE}
             _put_user(client, "admin", ADMIN, self._vault.read("mongodb-admin-password"), ["root"])
             self.application_url  # noqa: B018  makes the password
             _put_user(client, DATABASE, APPLICATION, self._vault.read("mongodb-app-password"), [application])
-        self.kill()
+        self._supervisor.kill(SETUP)
         self._users_made.touch()
 
-    def _spawn(self, *more: str) -> None:
+    def _spawn(self, name: str, *more: str) -> None:
         self._data.mkdir(parents=True, exist_ok=True)
         command: list[str | Path] = [
             programs.script("secantusd-py"),
@@ -101,9 +102,9 @@ class MongoDB:
         ]
         # Without the sync, an acknowledged write is lost when the process is killed.
         command += ["--storage-path", self._data, "--sync-on-commit", "--cache-size", "256M", *more]
-        self._supervisor.spawn(self.name, command, folder=self._data)
+        self._supervisor.spawn(name, command, folder=self._data)
 
-    def _wait(self, url: str) -> None:
+    def _wait(self, name: str, url: str) -> None:
         """Wait for an authenticated read.
 
         The port is asked first, since a client that finds nobody there sleeps half a second.
@@ -119,7 +120,7 @@ class MongoDB:
                 return type(error).__name__
             return None
 
-        self._supervisor.wait_until(self.name, missing, seconds=START_SECONDS)
+        self._supervisor.wait_until(name, missing, seconds=START_SECONDS)
 
     def _url(self, user: str | None, password: str, database: str, authenticates_in: str) -> str:
         login = f"{user}:{quote(password, safe='')}@" if user else ""

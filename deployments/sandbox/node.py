@@ -21,7 +21,7 @@ PACKAGES = FOLDER / "node_modules"
 TOOLS = FOLDER.parents[1] / ".tools"  # git-ignored, inside the checkout
 STAMP = PACKAGES / ".installed-from"
 INSTALL_SECONDS = 300
-COMMAND_SECONDS = 60
+COMMAND_SECONDS = 30
 READY_MILLISECONDS = 10_000
 
 
@@ -142,6 +142,7 @@ class PM2:
         self.home.mkdir(parents=True, exist_ok=True)
         if self.daemon() is not None and self._all_online():
             return
+        self._delete_half_started()
         ecosystem = self.home / "sandbox.config.json"
         described = [self._describe(application) for application in self._applications]
         ecosystem.write_text(json.dumps({"apps": described}, indent=2), encoding="utf-8")
@@ -179,7 +180,7 @@ class PM2:
         """Run a PM2 command and return what it printed.
 
         Raises:
-            SandboxError: it failed or took longer than a minute.
+            SandboxError: it failed or took longer than half a minute.
         """
         try:
             finished = subprocess.run(
@@ -197,6 +198,15 @@ class PM2:
         if finished.returncode != 0:
             raise SandboxError(f"pm2 {arguments[0]} failed: {(finished.stderr or finished.stdout).strip()}")
         return finished.stdout
+
+    def _delete_half_started(self) -> None:
+        """Forget applications with too few instances: PM2 would restart those and never add the others."""
+        if self.daemon() is None:
+            return
+        statuses = self.statuses()
+        for application in self._applications:
+            if 0 < len(statuses.get(application.name, [])) < application.instances:
+                self.run("delete", application.name)
 
     def _all_online(self) -> bool:
         statuses = self.statuses()

@@ -3,16 +3,19 @@
 import json
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from mypy_boto3_s3 import S3Client
 
 from deployments.sandbox import programs
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.supervisor import Supervisor
 from deployments.sandbox.vault import Vault, access_key_id, plain_password, write_private
+
+if TYPE_CHECKING:  # stubs: a development dependency
+    from mypy_boto3_s3 import S3Client
 
 BUCKET = "backups"
 REGION = "us-east-1"
@@ -48,7 +51,7 @@ class ObjectStore:
         """Return the secret access key."""
         return self._vault.once("s3-secret-access-key", plain_password)
 
-    def client(self) -> S3Client:
+    def client(self) -> "S3Client":
         """Return a client that gives up at once, for probes."""
         return boto3.client(
             "s3",
@@ -70,12 +73,11 @@ class ObjectStore:
             SandboxError: it does not come up.
         """
         key_id, key_secret = self.key_id, self.key_secret
-        if self.is_running():
-            return
-        self._data.mkdir(parents=True, exist_ok=True)
-        configuration = self._supervisor.state / "object-store.json"
-        write_private(configuration, _identities(key_id, key_secret))
-        self._supervisor.spawn(self.name, self._command(configuration), folder=self._data)
+        if not self.is_running():
+            self._data.mkdir(parents=True, exist_ok=True)
+            configuration = self._supervisor.state / "object-store.json"
+            write_private(configuration, _identities(key_id, key_secret))
+            self._supervisor.spawn(self.name, self._command(configuration), folder=self._data)
         client = self.client()
 
         def missing() -> str | None:

@@ -1,6 +1,8 @@
 """What every part of the sandbox has in common, and how the applications' health is asked."""
 
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Protocol
 
 import httpx
@@ -9,6 +11,8 @@ from deployments.sandbox.errors import SandboxError
 from deployments.sandbox.supervisor import POLL_SECONDS
 
 HEALTH_SECONDS = 30
+
+Progress = Callable[[str, float], None]
 
 
 class Part(Protocol):
@@ -51,3 +55,14 @@ def wait_for_health(name: str, url: str, hint: str) -> None:
         if time.monotonic() > deadline:
             raise SandboxError(f"{name} is not healthy after {HEALTH_SECONDS} s; see {hint}.")
         time.sleep(POLL_SECONDS)
+
+
+def timed(
+    what: str, act: Callable[[], None], needs: tuple["Future[None]", ...], on_progress: Progress
+) -> None:
+    """Act when all that is needed is there, and report the seconds that it took."""
+    for need in needs:
+        need.result()
+    begun = time.monotonic()
+    act()
+    on_progress(what, time.monotonic() - begun)

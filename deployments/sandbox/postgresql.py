@@ -107,14 +107,13 @@ class PostgreSQL:
             SandboxError: it does not come up.
         """
         self._vault.write(f"{self.name}-admin-url", self.admin_url)
-        if self.is_running():
-            return
-        if not self._data.exists():
-            self._initialise()
-        self._forget_dead_postmaster()
-        postgres = programs.postgresql_bin() / "postgres"
-        command = [*_as_unprivileged(self._data), postgres, "-D", self._data, "-p", str(self.port)]
-        self._supervisor.spawn(self.name, command)
+        if not self.is_running():
+            if not self._data.exists():
+                self._initialise()
+            self._forget_dead_postmaster()
+            postgres = programs.postgresql_bin() / "postgres"
+            command = [*_as_unprivileged(self._data), postgres, "-D", self._data, "-p", str(self.port)]
+            self._supervisor.spawn(self.name, command)
         self._supervisor.wait_until(self.name, self._missing, seconds=START_SECONDS)
         self._make_role_and_database()
 

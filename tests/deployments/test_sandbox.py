@@ -18,7 +18,7 @@ import pytest
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
-from deployments.sandbox import seed_invoice, seed_propertypulse
+from deployments.sandbox import programs, seed_invoice, seed_propertypulse, unprivileged
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.errors import SandboxError
 from deployments.sandbox.ports import Ports, variable_of
@@ -205,15 +205,19 @@ def test_an_application_dies_when_its_env_is_wrong(
     assert sandbox.status()[name]
 
 
-def test_up_follows_new_ports_and_keeps_what_a_rotation_put_into_env(tmp_path: Path) -> None:
-    state = tmp_path / "s"
-    first, second = Ports.free(), Ports.free()
-    with Sandbox(state, first) as sandbox:
-        file = sandbox.applications.environment_file(INVOICE)
-        file.write_text(file.read_text().replace("JWT_SECRET=", "JWT_SECRET=rotated"))
-    with Sandbox(state, second) as sandbox:
-        assert all(sandbox.status()[name] for name in (INVOICE, PROPERTYPULSE))
-        assert "JWT_SECRET=rotated" in file.read_text()
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has anything to drop")
+def test_root_runs_postgresql_unprivileged_also_where_namespaces_are_blocked(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    data = tmp_path / "data"
+    initdb = [str(programs.postgresql_bin() / "initdb"), "-D", str(data), "-N"]
+    subprocess.run(
+        [sys.executable, "-I", "-S", unprivileged.__file__, str(data), *initdb],
+        env={unprivileged.FORCE_FALLBACK: "1", "PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    assert data.stat().st_uid == unprivileged.NOBODY
 
 
 def test_a_taken_port_is_a_clear_sentence(tmp_path: Path) -> None:
@@ -250,17 +254,20 @@ def test_a_wrong_port_variable_is_refused(environ: dict[str, str], message: str)
         Ports.from_environment(environ)
 
 
-def test_after_kill_9_of_everything_it_comes_up_again_with_its_data(tmp_path: Path) -> None:
-    sandbox = Sandbox(tmp_path / "s", Ports.free())
-    with sandbox:
-        before = content_of(sandbox.mongodb.admin_url, "invoice")
-        for process in sandbox.supervisor.marked():
+def test_after_kill_9_of_everything_it_comes_up_again_even_on_other_ports(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    with Sandbox(state, Ports.free()) as killed:
+        before = content_of(killed.mongodb.admin_url, "invoice")
+        file = killed.applications.environment_file(INVOICE)
+        file.write_text(file.read_text().replace("JWT_SECRET=", "JWT_SECRET=rotated"))
+        for process in killed.supervisor.marked():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        sandbox.up(with_engine=False)
-        assert content_of(sandbox.mongodb.admin_url, "invoice") == before
-        assert all(sandbox.status()[name] for name in (INVOICE, PROPERTYPULSE))
-    assert marked(sandbox.state) == []
+        with Sandbox(state, Ports.free()) as again:
+            assert content_of(again.mongodb.admin_url, "invoice") == before
+            assert all(again.status()[name] for name in (INVOICE, PROPERTYPULSE))
+            assert "JWT_SECRET=rotated" in file.read_text()
+    assert marked(state) == []
 
 
 @pytest.mark.parametrize("seconds", [1.6, 2.8])
