@@ -108,7 +108,7 @@ def hold_lease(  # noqa: PLR0913  what a lease says of itself, and how long to w
     holder: str,
     time_to_live: timedelta = TIME_TO_LIVE,
     wait: timedelta = timedelta(0),
-    on_wait: Callable[[str], None] = _log.info,
+    on_wait: Callable[[str], object] = _log.info,
     now: Clock = utc_now,
 ) -> Iterator[HeldLease]:
     """Given a store, hold the lease while the block runs, renewing it from a thread.
@@ -151,7 +151,7 @@ def living_leases(store: ObjectStore, service: str, now: Clock = utc_now) -> dic
     return living_among(store, service, store.list_keys(f"{service}/leases/"), now())
 
 
-def _wait_for(attempt: Callable[[], Lease], wait: timedelta, on_wait: Callable[[str], None]) -> Lease:
+def _wait_for(attempt: Callable[[], Lease], wait: timedelta, on_wait: Callable[[str], object]) -> Lease:
     """Try until the lease is ours; raise the last ``LeaseHeldError`` when the wait is over."""
     deadline, told = time.monotonic() + wait.total_seconds(), ""
     while True:
