@@ -155,6 +155,21 @@ def test_a_second_manifest_is_refused_and_the_very_same_is_no_error(repository: 
     assert repository.read_manifest(set_id).reason == "schedule"
 
 
+def test_a_set_may_be_pinned_before_it_stands_unprotected(repository: BackupRepository) -> None:
+    write_objects(repository, "one")
+    write_objects(repository, "two")
+    with pytest.raises(Killed):
+        # Killed right before the manifest: the pin alone protects nothing that could be collected.
+        BackupRepository(Counting(repository.store, 3), "invoice").publish(manifest_of("one"), pinned="why")
+    assert keys(repository.store, "invoice/pins/") == ["invoice/pins/one.json"]
+    repository.collect_unfinished("one")
+    repository.publish(manifest_of("two"), pinned="before the migration")
+    assert [(known.set_id, known.pinned) for known in repository.state(NIGHT).sets] == [
+        ("two", "before the migration")
+    ]
+    assert keys(repository.store, "invoice/pins/") == ["invoice/pins/two.json"]
+
+
 def test_a_set_of_another_service_is_not_published(repository: BackupRepository) -> None:
     write_objects(repository, "one")
     with pytest.raises(ConfigurationError, match="propertypulse"):
@@ -367,7 +382,7 @@ class Counting:
 def kill_after_each_step(
     repository: BackupRepository, prepare: Callable[[], T], act: str
 ) -> Iterator[tuple[T, bool]]:
-    """Do it again and again, each time killed one operation later; yield what it was done to, and if whole."""
+    """Do it again and again, each time killed one operation later; yield what with, and whether it ended."""
     for step in itertools.count():
         prepared = prepare()
         try:
