@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deployments.sandbox import object_store as sandbox_store
-from deployments.sandbox.ports import Ports
+from deployments.sandbox.ports import Ports, stale_sockets
 from deployments.sandbox.supervisor import Supervisor
 from deployments.sandbox.vault import Vault
 from tasks.object_store import ObjectStore
@@ -45,12 +45,16 @@ class S3Server:
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     state = tmp_path_factory.mktemp("s3")
-    server = sandbox_store.ObjectStore(Supervisor(state), Vault(state / "vault"), Ports.free())
+    ports = Ports.free()
+    server = sandbox_store.ObjectStore(Supervisor(state), Vault(state / "vault"), ports)
     try:
         server.start()
         yield S3Server(server.endpoint, server.key_id, server.key_secret)
     finally:
         server.kill()
+        for _, port in ports.items():
+            for path in stale_sockets(port):
+                path.unlink(missing_ok=True)
 
 
 @pytest.fixture(params=["directory", "s3"])
