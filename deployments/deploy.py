@@ -16,7 +16,7 @@ from prefect.exceptions import PrefectException
 
 PROJECT = Path(__file__).parent.parent
 # Marks the deployments that this file may delete again.
-MANAGED = "managed-by-prefect-yaml"
+MANAGED = "managed"
 
 
 class DeployError(Exception):

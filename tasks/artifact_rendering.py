@@ -15,6 +15,8 @@ from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
 
 _HASH_DIGITS = 12
 _LONGEST_CELL = 300
+# A longer name in its column would push the figures out of sight.
+_LONGEST_NAME = 48
 _LONGEST_SENTENCE = 600
 _MOST_LINES = 200
 _MOST_SETS = 30
@@ -77,7 +79,7 @@ def render_retention(plan: RetentionPlan, *, applied: bool, zone: tzinfo = UTC) 
 def render_saved(manifest: Manifest) -> str:
     """Return what a set holds, part by part."""
     table = render_table(
-        ("Part", "Kind", ">Entries", ">Raw", ">Stored", ">Ratio", ">Time", "Content"),
+        ("Part", "Kind", ">Entries", ">Raw", ">Stored", ">Time", "Content"),
         (*_list_database_rows(manifest), _list_application_row(manifest), _list_total_row(manifest)),
     )
     return "\n\n".join(
@@ -94,7 +96,7 @@ def render_history(service: str, summaries: Sequence[SetSummary], zone: ZoneInfo
     newest_first = sorted(summaries, key=lambda found: found.created_at, reverse=True)[:_MOST_SETS]
     pieces = [f"# Backups of {service}", chart_history(summaries, zone)]
     if newest_first:
-        headers = ("Set", "Made", ">Entries", ">Raw", ">Stored", ">Time", "Reread", "Drill", "Pinned")
+        headers = ("Made", ">Entries", ">Stored", ">Time", "Reread", "Drill", "Set")
         pieces.append(render_table(headers, (_list_summary(found, zone) for found in newest_first)))
     return "\n\n".join(pieces)
 
@@ -150,9 +152,11 @@ def _render_decisions(plan: RetentionPlan, zone: tzinfo) -> str:
 
 def _list_part(part: PlannedPart) -> tuple[object, ...]:
     # Nobody counts an application's files beforehand; "0 bytes" would be a lie.
-    if part.kind == "application" and part.entries_estimate == part.bytes_estimate == 0:
-        return part.name, part.kind, "", ""
-    return part.name, part.kind, f"{part.entries_estimate:,}", say_bytes(part.bytes_estimate)
+    name = shorten(part.name, _LONGEST_NAME)
+    if part.kind == "application" and part.bytes_estimate == 0:
+        return name, part.kind, "", ""
+    entries = "unknown" if part.entries_estimate is None else f"{part.entries_estimate:,}"
+    return name, part.kind, entries, say_bytes(part.bytes_estimate)
 
 
 def _list_database_rows(manifest: Manifest) -> list[tuple[object, ...]]:
@@ -160,7 +164,7 @@ def _list_database_rows(manifest: Manifest) -> list[tuple[object, ...]]:
     if manifest.mongodb is not None:
         rows += [
             (
-                c.collection,
+                shorten(c.collection, _LONGEST_NAME),
                 c.kind,
                 f"{c.documents:,}",
                 *_list_sizes(c.data),
@@ -172,7 +176,15 @@ def _list_database_rows(manifest: Manifest) -> list[tuple[object, ...]]:
     if manifest.postgresql is not None:
         content = manifest.postgresql
         rows += [
-            (t.table, "table", f"{t.rows:,}", "", "", "", "", t.content_hash[:_HASH_DIGITS])
+            (
+                shorten(t.table, _LONGEST_NAME),
+                "table",
+                f"{t.rows:,}",
+                "",
+                "",
+                "",
+                t.content_hash[:_HASH_DIGITS],
+            )
             for t in content.tables
         ]
         took = say_duration(content.seconds)
@@ -201,24 +213,19 @@ def _list_total_row(manifest: Manifest) -> tuple[object, ...]:
     return ("total", "", f"{manifest.entries:,}", *_list_sizes(whole), say_duration(manifest.seconds), "")
 
 
-def _list_sizes(stored: StoredObject | None) -> tuple[str, str, str]:
-    if stored is None:
-        return "", "", ""
-    ratio = f"{stored.bytes / stored.raw_bytes:.2f}" if stored.raw_bytes else ""
-    return say_bytes(stored.raw_bytes), say_bytes(stored.bytes), ratio
+def _list_sizes(stored: StoredObject | None) -> tuple[str, str]:
+    return ("", "") if stored is None else (say_bytes(stored.raw_bytes), say_bytes(stored.bytes))
 
 
 def _list_summary(found: SetSummary, zone: tzinfo) -> tuple[object, ...]:
     return (
-        found.set_id,
         _say_time(found.created_at, zone),
         f"{found.entries:,}",
-        say_bytes(found.raw_bytes),
         say_bytes(found.stored_bytes),
         say_duration(found.seconds),
         _say_verdict(found.reread_passed),
         _say_verdict(found.drill_passed),
-        found.pinned or "",
+        f"{found.set_id}, pinned: {found.pinned}" if found.pinned else found.set_id,
     )
 
 

@@ -26,6 +26,17 @@ from tasks.records.plans import BackupPlan, RetentionPlan
 _WHOLE = 100.0
 
 
+# What an operator who looks through the list of artifacts will find in each.
+_DESCRIPTIONS = {
+    "plan": "What the run was about to do, and what retention would do afterwards.",
+    "saved": "What the newest set holds, part by part.",
+    "retention": "Which sets are kept or deleted, and why.",
+    "history": "Size and duration of the last thirty sets, and how each was verified.",
+    "findings": "What is wrong with a set.",
+    "verdict": "Whether a set restored to what was saved, and how long that took.",
+}
+
+
 class Progress:
     """The progress artifact of one run. Without ``start`` (no server to show it to) updates do nothing."""
 
@@ -100,5 +111,6 @@ def publish_drill(
 
 
 def _publish(markdown: str, runbook: str, what: str, service: str) -> UUID:
+    key = make_key(runbook, what, service)
     # A sync flow or task gets the id; only a caller inside an event loop would get a coroutine.
-    return cast("UUID", create_markdown_artifact(markdown, key=make_key(runbook, what, service)))
+    return cast("UUID", create_markdown_artifact(markdown, key=key, description=_DESCRIPTIONS[what]))

@@ -65,7 +65,7 @@ _DEFINITIONS: dict[str, str] = {
     "large objects": "SELECT count(*)::text FROM pg_largeobject_metadata",
 }
 _TABLES = f"""
-    SELECT n.nspname, c.relname, format('%s', c.oid::regclass), greatest(c.reltuples, 0)::bigint,
+    SELECT n.nspname, c.relname, format('%s', c.oid::regclass), nullif(c.reltuples, -1)::bigint,
            pg_table_size(c.oid)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {_own("pg_class", "c.oid")} ORDER BY 3"""
@@ -73,12 +73,15 @@ _TABLES = f"""
 
 @dataclass(frozen=True)
 class TableShape:
-    """A table before it is read; ``name`` as in a COPY statement. The estimates are the server's."""
+    """A table before it is read; ``name`` as in a COPY statement.
+
+    The estimates are the server's; it has none for the rows of a table that was never analysed.
+    """
 
     schema: str
     table: str
     name: str
-    rows_estimate: int
+    rows_estimate: int | None
     bytes_estimate: int
 
 

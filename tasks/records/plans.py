@@ -49,11 +49,11 @@ class RetentionPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """One part that a backup means to save; the estimates are the server's own, and may be off."""
+    """One part that a backup means to save; the estimates are the server's own, may be off or unknown."""
 
     name: str
     kind: str
-    entries_estimate: int
+    entries_estimate: int | None
     bytes_estimate: int
 
 
