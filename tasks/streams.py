@@ -3,7 +3,6 @@
 import hashlib
 import queue
 import threading
-import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TypeVar
 
 import zstandard
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
 from tasks.errors import DamagedSetError
 
@@ -22,6 +22,9 @@ _GZIP_LEVEL = 1
 _ZSTD_LEVEL = 1
 _ZSTD_THREADS = 2
 _OUTPUT_BYTES = 1 << 20
+# A zstd stream cannot be asked for so much output: it is fed in small pieces, as its ratio may be 30,000.
+_SMALLEST_INPUT_BYTES = 1 << 10
+_LARGEST_INPUT_BYTES = 1 << 14
 
 T = TypeVar("T")
 
@@ -97,24 +100,37 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
             if not raw:
                 raise DamagedSetError("the gzip stream is cut short")
             yield raw
-    except zlib.error as error:
+    except IsalError as error:  # type: ignore[misc]  # its stub has an instance for the class
         raise DamagedSetError(f"the gzip stream is damaged ({error})") from None
 
 
 def _unzstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor().decompressobj()
+    size = _SMALLEST_INPUT_BYTES
     try:
         for chunk in chunks:
-            if decompressor.eof:
-                raise DamagedSetError("the zstd stream goes on after its end")
-            if raw := decompressor.decompress(chunk):
-                yield raw
+            position = 0
+            while position < len(chunk):
+                if decompressor.eof:
+                    raise DamagedSetError("the zstd stream goes on after its end")
+                raw = decompressor.decompress(chunk[position : position + size])
+                position += size
+                size = _next_size(size, len(raw))
+                if raw:
+                    yield raw
     except zstandard.ZstdError as error:
         raise DamagedSetError(f"the zstd stream is damaged ({error})") from None
     if not decompressor.eof:
         raise DamagedSetError("the zstd stream is cut short")
     if decompressor.unused_data:
         raise DamagedSetError("the zstd stream goes on after its end")
+
+
+def _next_size(size: int, produced: int) -> int:
+    """Given how much a piece of so many bytes became, say how large the next one may be."""
+    if produced > _OUTPUT_BYTES:
+        return _SMALLEST_INPUT_BYTES
+    return min(2 * size, _LARGEST_INPUT_BYTES)
 
 
 @dataclass(frozen=True)
