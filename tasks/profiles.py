@@ -1,13 +1,14 @@
 """Load service profiles. A wrong one is refused with the file, the line, the field and what was expected."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from tasks.errors import ConfigurationError
 from tasks.records.service import ServiceProfile
@@ -33,11 +34,17 @@ def read_profile(path: Path) -> ServiceProfile:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The profile {path} cannot be read: {error}.") from None
     try:
+        # YAML's own reader takes the last of two fields of one name, and says nothing.
+        for line, field in _fields_given_twice(yaml.compose(text)):
+            raise ConfigurationError(
+                f"The profile {path} is wrong at line {line}, {field}: it is given twice."
+            )
         profile = ServiceProfile.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"The profile {path} is no YAML: {error}.") from None
     except ValidationError as error:
         raise ConfigurationError(_describe(path, text, error)) from None
+    except (yaml.YAMLError, ValueError) as error:
+        # A date that the calendar does not have is a bare ValueError.
+        raise ConfigurationError(f"The profile {path} is no YAML: {error}.") from None
     if profile.name != path.stem:
         raise ConfigurationError(
             f"The profile {path} calls its service '{profile.name}': file and service have one name."
@@ -56,14 +63,40 @@ def load_service(name: str) -> ServiceProfile:
     return read_profile(path)
 
 
+def _fields_given_twice(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
+    """Yield line and name of every field that stands in its section already."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.start_mark.line + 1, key.value
+            seen.add(str(key.value))
+            yield from _fields_given_twice(value)
+
+
 def _describe(path: Path, text: str, error: ValidationError) -> str:
     root = yaml.compose(text)
     problems = []
     for detail in error.errors(include_url=False, include_input=False):
         field = ".".join(str(part) for part in detail["loc"]) or "the profile"
         line = _line_of(root, detail["loc"])
-        problems.append(f"line {line}, {field}: {detail['msg']}")
+        problems.append(f"line {line}, {field}: {_expected(detail)}")
     return f"The profile {path} is wrong at " + "; ".join(problems) + "."
+
+
+def _expected(detail: ErrorDetails) -> str:
+    """Say what the field should have been."""
+    if detail["type"] == "extra_forbidden":
+        known = ", ".join(_fields_beside(detail["loc"]))
+        return f"there is no such field; known here: {known}"
+    return detail["msg"]
+
+
+def _fields_beside(location: Sequence[int | str]) -> list[str]:
+    section: type[BaseModel] = ServiceProfile
+    for part in location[:-1]:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]  # sections are models
+    return list(section.model_fields)
 
 
 def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int:
