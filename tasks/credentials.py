@@ -4,9 +4,10 @@ import os
 import stat
 from pathlib import Path
 
+import httpx
 from prefect.blocks.system import Secret
 
-from tasks.errors import AccessDeniedError, ConfigurationError
+from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
 
 
 def resolve(reference: str) -> str:
@@ -23,7 +24,8 @@ def resolve(reference: str) -> str:
     if kind == "block":
         return _from_block(name)
     raise ConfigurationError(
-        f"'{reference}' is no reference to a secret: write env:NAME, file:/path or block:name."
+        # It may be the secret itself, put in the reference's place: it is not repeated here.
+        "That is no reference to a secret: write env:NAME, file:/path or block:name."
     )
 
 
@@ -38,7 +40,10 @@ def _from_file(path: Path) -> str:
     try:
         mode = path.stat().st_mode
         value = path.read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except (IsADirectoryError, UnicodeDecodeError):
+        # Not from the decoding error: it carries the content along.
+        raise ConfigurationError(f"The secret file {path} is no text file: correct the reference.") from None
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigurationError(f"The secret file {path} does not exist: create it, mode 600.") from None
     except PermissionError:
         raise AccessDeniedError(
@@ -58,4 +63,12 @@ def _from_block(name: str) -> str:
         raise ConfigurationError(
             f"There is no Prefect Secret block '{name}': create it in the UI under Blocks."
         ) from None
-    return str(block.get())  # type: ignore[union-attr]  # a sync flow never sees the coroutine
+    except httpx.HTTPError as error:
+        raise UnreachableError(
+            f"The Prefect server that has the Secret block '{name}' does not answer "
+            f"({type(error).__name__}): see PREFECT_API_URL."
+        ) from None
+    value = str(block.get())  # type: ignore[union-attr]  # a sync flow never sees the coroutine
+    if not value:
+        raise ConfigurationError(f"The Prefect Secret block '{name}' is empty: put the secret into it.")
+    return value
