@@ -1,17 +1,40 @@
-"""Read the application's env file, the home of its secrets, as Node's dotenv reads it."""
+"""Read the application's env file, the home of its secrets, as Node's dotenv reads it.
 
-from dotenv import dotenv_values
+Python's dotenv reads ``#``, backslashes and backticks otherwise: it would find another password than the
+application does.
+"""
+
+import re
 
 from tasks.errors import AccessDeniedError, ConfigurationError
 from tasks.records.service import ServiceProfile
+
+# Source: dotenv 17.4, ``lib/main.js``.
+_LINE = re.compile(
+    r"^\s*(?:export\s+)?([\w.-]+)(?:\s*=\s*?|:\s+?)"
+    r"(\s*'(?:\\'|[^'])*'|\s*\"(?:\\\"|[^\"])*\"|\s*`(?:\\`|[^`])*`|[^#\r\n]+)?"
+    r"\s*(?:#.*)?$",
+    re.MULTILINE | re.ASCII,
+)
+_QUOTED = re.compile(r"^(['\"`])([\s\S]*)\1$", re.MULTILINE)
+
+
+def parse(text: str) -> dict[str, str]:
+    """Given an env file's text, return its variables; the last of two of one name counts."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return {found[1]: _unquote((found[2] or "").strip()) for found in _LINE.finditer(lines)}
+
+
+def _unquote(value: str) -> str:
+    bare = _QUOTED.sub(r"\2", value)
+    return bare.replace("\\n", "\n").replace("\\r", "\r") if value.startswith('"') else bare
 
 
 def read_variables(profile: ServiceProfile) -> dict[str, str]:
     """Given a service, return the variables of its env file; raise an error that names the file."""
     path = profile.env_path
     try:
-        with path.open(encoding="utf-8") as stream:
-            values = dotenv_values(stream=stream, interpolate=False)
+        return parse(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ConfigurationError(
             f"{profile.name}: the env file {path} does not exist: correct application.env_file in the "
@@ -23,7 +46,6 @@ def read_variables(profile: ServiceProfile) -> dict[str, str]:
         ) from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{profile.name}: the env file {path} is not UTF-8 text.") from None
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def read_variable(profile: ServiceProfile, name: str) -> str:
