@@ -113,8 +113,10 @@ def back_up(profile: ServiceProfile, run: Run, order: Order) -> State[Any]:
     """Carry the order out; the final state's message is one sentence to read aloud."""
     with ExitStack() as held:
         lease = None if order.dry_run else held.enter_context(_lease(profile, run, order))
+        # Whoever waited for the lease begins now: the set's age is that of its data.
+        run = run.model_copy(update={"started": read_clock()})
         history = backup_sets.observe_repository(profile, run.started)
-        with open_source(profile) as source:
+        with open_source(profile, backup_sets.read_newest_manifest(profile, history)) as source:
             plan = _plan(profile, run, order, history, source)
             publish_plan(plan, zone=profile.zone, runbook=f"{order.kind}-backup")
             if plan.refusal is not None:
@@ -139,7 +141,7 @@ def _plan(
     profile: ServiceProfile, run: Run, order: Order, history: RepositoryState, source: DatabaseSource
 ) -> BackupPlan:
     set_id = backup_sets.name_set(profile, order.kind, run.started)
-    application = PlannedPart(str(profile.application.directory), "application", 0, 0)
+    application = PlannedPart(str(profile.application.directory), "application", None, None)
     return plan_backup(
         profile,
         (*source.parts, application),

@@ -151,12 +151,13 @@ def _render_decisions(plan: RetentionPlan, zone: tzinfo) -> str:
 
 
 def _list_part(part: PlannedPart) -> tuple[object, ...]:
-    # Nobody counts an application's files beforehand; "0 bytes" would be a lie.
+    # Nobody counts an application's files beforehand.
     name = shorten(part.name, _LONGEST_NAME)
-    if part.kind == "application" and part.bytes_estimate == 0:
+    if part.kind == "application":
         return name, part.kind, "", ""
     entries = "unknown" if part.entries_estimate is None else f"{part.entries_estimate:,}"
-    return name, part.kind, entries, say_bytes(part.bytes_estimate)
+    size = "unknown" if part.bytes_estimate is None else say_bytes(part.bytes_estimate)
+    return name, part.kind, entries, size
 
 
 def _list_database_rows(manifest: Manifest) -> list[tuple[object, ...]]:

@@ -46,19 +46,29 @@ def locate_set(profile: ServiceProfile, set_id: str) -> SetLocation:
 
 @contextmanager
 def hold_repository(profile: ServiceProfile, *, purpose: str, holder: str) -> Generator[HeldLease]:
-    """Hold the lease that keeps two backups, and retention, of one service apart, across hosts.
+    """Hold the lease that keeps two backups, and retention, of one service apart, across hosts."""
+    with _wait_and_hold(profile, "repository", purpose, holder) as lease:
+        yield lease
 
-    Who waits for it sees in the run's log whom for.
-    """
-    logger = get_run_logger()
+
+@contextmanager
+def hold_drills(profile: ServiceProfile, *, purpose: str, holder: str) -> Generator[HeldLease]:
+    """Hold the lease that keeps two drills of one service apart: each drops the databases that it finds."""
+    with _wait_and_hold(profile, "drills", purpose, holder) as lease:
+        yield lease
+
+
+@contextmanager
+def _wait_and_hold(profile: ServiceProfile, name: str, purpose: str, holder: str) -> Generator[HeldLease]:
+    """Hold a lease; who waits for it sees in the run's log whom for."""
     with hold_lease(
         open_store(profile.backup.destination),
         profile.name,
-        "repository",
+        name,
         purpose=purpose,
         holder=holder,
         wait=_LONGEST_WAIT,
-        on_wait=logger.warning,
+        on_wait=get_run_logger().warning,
     ) as lease:
         yield lease
 
@@ -81,6 +91,13 @@ def observe_repository(profile: ServiceProfile, now: datetime) -> RepositoryStat
 def read_manifest(profile: ServiceProfile, set_id: str) -> Manifest:
     """Given a set, return its manifest; raise ``DamagedSetError`` if it is none."""
     return open_repository(profile).read_manifest(set_id)
+
+
+def read_newest_manifest(profile: ServiceProfile, state: RepositoryState) -> Manifest | None:
+    """Given what the repository holds, return the newest set's manifest, or None if there is no set."""
+    if not state.sets:
+        return None
+    return read_manifest(profile, max(state.sets, key=lambda found: found.created_at).set_id)
 
 
 @_RETRIED

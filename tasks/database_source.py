@@ -11,13 +11,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.environment_file import read_variable
 from tasks.mongodb_dump import confirm_collections, observe_collections, save_collection
-from tasks.mongodb_snapshot import MongodbSnapshot, open_snapshot
+from tasks.mongodb_snapshot import CollectionShape, MongodbSnapshot, open_snapshot
 from tasks.postgresql import parse_url
 from tasks.postgresql_dump import save_database
 from tasks.postgresql_snapshot import PostgresqlSnapshot, hold_snapshot, observe_tables
 from tasks.records.backup import (
     CollectionContent,
     Consistency,
+    Manifest,
     MongodbContent,
     PostgresqlContent,
 )
@@ -48,16 +49,14 @@ class DatabaseSource(Protocol):
 class MongodbSource:
     """A MongoDB database: one task a collection."""
 
-    def __init__(self, snapshot: MongodbSnapshot) -> None:
-        """Look at what there is to save."""
+    def __init__(self, snapshot: MongodbSnapshot, previous: MongodbContent | None) -> None:
+        """Look at what there is to save; how much it is, the previous set tells without asking the server."""
         self._snapshot = snapshot
         self._started = time.monotonic()
         self._shapes = observe_collections(snapshot)
         self.consistency = snapshot.consistency
-        self.parts = tuple(
-            PlannedPart(shape.name, shape.kind, shape.documents_estimate, shape.bytes_estimate)
-            for shape in self._shapes
-        )
+        known = {content.collection: content for content in previous.collections} if previous else {}
+        self.parts = tuple(_plan_part(shape, known.get(shape.name)) for shape in self._shapes)
 
     def submit(self, runner: Runner, location: SetLocation) -> list[PrefectFuture[Any]]:
         """Begin to save every collection, the largest first, so that the slowest is not the last."""
@@ -66,7 +65,9 @@ class MongodbSource:
                 save_collection,
                 {"snapshot": self._snapshot, "shape": shape, "location": location},
             )
-            for shape in sorted(self._shapes, key=lambda shape: -shape.bytes_estimate)
+            for shape, _ in sorted(
+                zip(self._shapes, self.parts, strict=True), key=lambda pair: -(pair[1].bytes_estimate or 0)
+            )
         ]
 
     def conclude(self, saved: Saved) -> Contents:
@@ -81,6 +82,13 @@ class MongodbSource:
             ),
             None,
         )
+
+
+def _plan_part(shape: CollectionShape, before: CollectionContent | None) -> PlannedPart:
+    if before is None:
+        return PlannedPart(shape.name, shape.kind, None, None)
+    size = before.data.raw_bytes if before.data is not None else 0
+    return PlannedPart(shape.name, shape.kind, before.documents, size)
 
 
 class PostgresqlSource:
@@ -112,12 +120,15 @@ class PostgresqlSource:
 
 
 @contextmanager
-def open_source(profile: ServiceProfile) -> Generator[DatabaseSource]:
-    """Given a service, hold one moment of its database; its URL is read here and goes nowhere else."""
+def open_source(profile: ServiceProfile, previous: Manifest | None) -> Generator[DatabaseSource]:
+    """Given a service and its previous set, hold one moment of its database.
+
+    The database's URL is read here and goes nowhere else.
+    """
     url = read_variable(profile, profile.database.url_variable)
     if profile.database.kind == "mongodb":
         with open_snapshot(url) as mongodb:
-            yield MongodbSource(mongodb)
+            yield MongodbSource(mongodb, previous.mongodb if previous is not None else None)
     else:
         with hold_snapshot(parse_url(url)) as postgresql:
             yield PostgresqlSource(postgresql, profile.database.client_directory)

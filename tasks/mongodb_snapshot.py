@@ -14,7 +14,6 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
 from bson.timestamp import Timestamp
@@ -36,15 +35,13 @@ _SNAPSHOT_TOO_OLD = 239
 
 @dataclass(frozen=True)
 class CollectionShape:
-    """A collection before it is read: what the server says it is and roughly holds."""
+    """A collection before it is read: what the server says it is."""
 
     name: str
     kind: str
     uuid: bytes | None
     options: Mapping[str, Any]
     indexes: tuple[Mapping[str, Any], ...]
-    documents_estimate: int
-    bytes_estimate: int
 
 
 @dataclass
@@ -73,21 +70,31 @@ class MongodbSnapshot:
                 yield from self._batches(cursor)
 
     def _batches(self, cursor: CommandCursor[Any]) -> Iterator[list[bytes]]:
-        wanted = _FIRST_BATCH_DOCUMENTS
         while True:
             # A session is one conversation: threads that share it take turns.
             with self.turn:
-                documents = [bytes(document.raw) for document in islice(cursor, wanted)]
+                documents, size = _take_batch(cursor)
             if not documents:
                 return
             yield documents
-            wanted = max(1, _BATCH_BYTES * len(documents) // sum(map(len, documents)))
-            cursor.batch_size(wanted)
+            cursor.batch_size(max(1, _BATCH_BYTES * len(documents) // size))
 
     @property
     def skips_capped(self) -> bool:
         """Capped collections have no snapshot reads on this server."""
         return int(self.server_version.partition(".")[0]) < _CAPPED_SNAPSHOTS_SINCE
+
+
+def _take_batch(cursor: CommandCursor[Any]) -> tuple[list[bytes], int]:
+    """Return documents of about a batch, by their size and not their number: any one may have 16 MiB."""
+    documents, size = [], 0
+    for document in cursor:
+        raw = bytes(document.raw)
+        documents.append(raw)
+        size += len(raw)
+        if size >= _BATCH_BYTES:
+            break
+    return documents, size
 
 
 def list_shapes(client: Client, database: str) -> tuple[CollectionShape, ...]:
@@ -98,7 +105,6 @@ def list_shapes(client: Client, database: str) -> tuple[CollectionShape, ...]:
             continue
         kind = info.get("type", "collection")
         indexes = () if kind == "view" else tuple(client[database][info["name"]].list_indexes())
-        count, size = (0, 0) if kind == "view" else _estimate(client, database, info["name"])
         shapes.append(
             CollectionShape(
                 name=info["name"],
@@ -106,16 +112,9 @@ def list_shapes(client: Client, database: str) -> tuple[CollectionShape, ...]:
                 uuid=bytes(info["info"]["uuid"]) if "uuid" in info.get("info", {}) else None,
                 options=info.get("options", {}),
                 indexes=indexes,
-                documents_estimate=count,
-                bytes_estimate=size,
             )
         )
     return tuple(sorted(shapes, key=lambda shape: shape.name))
-
-
-def _estimate(client: Client, database: str, collection: str) -> tuple[int, int]:
-    statistics = client[database].command("collStats", collection)
-    return int(statistics.get("count", 0)), int(statistics.get("size", 0))
 
 
 @contextmanager

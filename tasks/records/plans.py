@@ -49,12 +49,12 @@ class RetentionPlan:
 
 @dataclass(frozen=True, slots=True)
 class PlannedPart:
-    """One part that a backup means to save; the estimates are the server's own, may be off or unknown."""
+    """One part that a backup means to save; the estimates are of the night before, or the server's own."""
 
     name: str
     kind: str
     entries_estimate: int | None
-    bytes_estimate: int
+    bytes_estimate: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,307 @@
+"""Measure the nightly backup against the runbooks' own commands: ratios in one run, medians of rounds.
+
+    python -m benchmarks.backup [--rounds 5] [--scale 1000] [--documents 600000]
+
+Every round measures the reference and the flow one after the other on the same servers, so that a slow or
+busy machine slows both. PostgreSQL: ``pg_dump > file.sql`` and an upload of the file by boto3's transfer
+manager, the runbook's P17. MongoDB: reading the same collections with ``find_raw_batches`` and throwing them
+away, the server's limit, and ``mongodump --gzip`` where it is on PATH.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psutil
+import psycopg
+import yaml
+from pymongo import MongoClient
+from rich.console import Console
+from rich.table import Table
+
+from deployments.sandbox import seed_propertypulse
+from deployments.sandbox.ports import Ports
+from deployments.sandbox.profiles import write_profiles
+from deployments.sandbox.stack import Sandbox
+from tasks.profiles import read_profile
+
+_PROJECT = Path(__file__).parent.parent
+_SAMPLE_SECONDS = 0.05
+_MEGABYTE = 1_000_000
+_INSERT = 10_000
+_ACTIONS = ("CREATE", "UPDATE", "DELETE", "LOGIN", "LOGIN_FAILED", "EXPORT")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One backup: seconds until published and until verified, peak memory and disk writes of the run."""
+
+    published: float
+    verified: float
+    peak_bytes: int
+    written_bytes: int
+
+    def __str__(self) -> str:
+        """Say the run in a line."""
+        return (
+            f"published after {self.published:.1f} s, verified after {self.verified:.1f} s, "
+            f"{self.peak_bytes / _MEGABYTE:.0f} MB"
+        )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, what it may be at most, and how it came about."""
+
+    name: str
+    value: float
+    limit: float
+    detail: str
+
+
+def main() -> None:
+    """Start a sandbox, fill it, measure, and print the figures beside their limits."""
+    parser = argparse.ArgumentParser(description="Measure the nightly backup against the runbooks' commands.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--scale", type=float, default=1000, help="PostgreSQL: 1000 is about a gigabyte")
+    parser.add_argument("--documents", type=int, default=600_000, help="MongoDB: 600,000 are about 250 MB")
+    options = parser.parse_args()
+    console = Console(highlight=False)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench") as folder,
+        Sandbox(Path(folder) / "s", Ports.free()) as sandbox,
+    ):
+        sandbox.up()
+        write_profiles(sandbox.state, sandbox.endpoints)
+        demo = run_flow(sandbox, "invoice")
+        figures = [
+            Figure("demo: the whole run of invoice, seconds", demo.verified, 10, "orchestration included")
+        ]
+        figures += measure_postgresql(console, sandbox, options.scale, options.rounds)
+        figures += measure_mongodb(console, sandbox, options.documents, options.rounds)
+    console.print(tabulate(figures))
+
+
+def measure_postgresql(console: Console, sandbox: Sandbox, scale: float, rounds: int) -> list[Figure]:
+    """Compare with the runbook's P17, and with ourselves at a tenth of the data."""
+    point_at_database(sandbox, "bench_small", scale / 10)
+    small = run_flow(sandbox, "propertypulse")
+    url = point_at_database(sandbox, "bench_large", scale)
+    references, runs, plain_bytes, stored_bytes = [], [], 0, 0
+    for number in range(1, rounds + 1):
+        seconds, plain_bytes = dump_and_upload(sandbox, url)
+        references.append(seconds)
+        runs.append(run_flow(sandbox, "propertypulse"))
+        console.print(f"PostgreSQL round {number}: pg_dump and upload {seconds:.1f} s, {runs[-1]}")
+        stored_bytes = newest_manifest(sandbox, "propertypulse")["postgresql"]["dump"]["bytes"]
+    reference = statistics.median(references)
+    size = f"{plain_bytes / _MEGABYTE:,.0f} MB of plain SQL in {reference:.1f} s"
+    return [
+        compare("PostgreSQL: until published", [run.published for run in runs], reference, 0.7, size),
+        compare("PostgreSQL: until verified", [run.verified for run in runs], reference, 2.0, size),
+        Figure(
+            "PostgreSQL: stored bytes to plain SQL",
+            stored_bytes / plain_bytes,
+            0.30,
+            f"{stored_bytes / _MEGABYTE:,.0f} MB stored",
+        ),
+        *judge_memory("PostgreSQL", small, runs),
+    ]
+
+
+def measure_mongodb(console: Console, sandbox: Sandbox, documents: int, rounds: int) -> list[Figure]:
+    """Compare with reading the same collections and throwing them away, and with ourselves at a tenth."""
+    fill_mongodb(sandbox, documents // 10)
+    small = run_flow(sandbox, "invoice")
+    fill_mongodb(sandbox, documents)
+    references, dumps, runs, size = [], [], [], 0
+    for number in range(1, rounds + 1):
+        seconds, size = read_everything(sandbox)
+        references.append(seconds)
+        runs.append(run_flow(sandbox, "invoice"))
+        console.print(f"MongoDB round {number}: reading {seconds:.1f} s, {runs[-1]}")
+        if shutil.which("mongodump"):
+            dumps.append(mongodump(sandbox))
+    reference = statistics.median(references)
+    read = f"{size / _MEGABYTE:,.0f} MB read in {reference:.1f} s"
+    published = [run.published for run in runs]
+    figures = [compare("MongoDB: until published", published, reference, 1.15, read)]
+    if dumps:
+        dumped = statistics.median(dumps)
+        figures.append(compare("MongoDB: to mongodump --gzip", published, dumped, 0.9, f"{dumped:.1f} s"))
+    return [*figures, *judge_memory("MongoDB", small, runs)]
+
+
+def compare(name: str, seconds: Sequence[float], reference: float, limit: float, detail: str) -> Figure:
+    """Return the ratio of the medians."""
+    ours = statistics.median(seconds)
+    return Figure(f"{name}, ratio", ours / reference, limit, f"{ours:.1f} s; reference: {detail}")
+
+
+def judge_memory(what: str, small: Run, runs: Sequence[Run]) -> list[Figure]:
+    """Return the peak in MB, and its growth from a tenth of the data."""
+    peak = max(run.peak_bytes for run in runs)
+    typical = statistics.median(run.peak_bytes for run in runs)
+    written = max(run.written_bytes for run in runs)
+    return [
+        Figure(f"{what}: peak memory, MB", peak / _MEGABYTE, 300, "all processes of the run, PSS"),
+        Figure(
+            f"{what}: memory to that of a tenth of the data",
+            typical / small.peak_bytes,
+            1.15,
+            f"{small.peak_bytes / _MEGABYTE:,.0f} MB there",
+        ),
+        Figure(f"{what}: scratch disk, MB", written / _MEGABYTE, 0, "written by all processes of the run"),
+    ]
+
+
+def run_flow(sandbox: Sandbox, service: str) -> Run:
+    """Run the nightly backup in a process of its own, watching its memory; Prefect is the sandbox's."""
+    environment = {**os.environ, **sandbox.client_environment(), **sandbox.worker_environment()}
+    command = [sys.executable, "-m", "benchmarks.measured_flow", service]
+    with subprocess.Popen(
+        command,
+        cwd=_PROJECT,
+        env={**environment, "PREFECT_LOGGING_LEVEL": "WARNING"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        peak = 0
+        written: dict[int, int] = {}
+        while process.poll() is None:
+            memory, disk = observe(process.pid)
+            peak, written = max(peak, memory), written | disk
+            time.sleep(_SAMPLE_SECONDS)
+        said = process.stdout.read() if process.stdout else ""
+    if process.returncode != 0:
+        raise SystemExit(f"The measured backup failed: {said}")
+    return Run(**json.loads(said), peak_bytes=peak, written_bytes=sum(written.values()))
+
+
+def observe(pid: int) -> tuple[int, dict[int, int]]:
+    """Return the memory (PSS) of a process and its children now, and what each has written to disk."""
+    memory, written = 0, {}
+    try:
+        root = psutil.Process(pid)
+        for process in [root, *root.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                memory += process.memory_full_info().pss
+                written[process.pid] = process.io_counters().write_bytes
+    except psutil.NoSuchProcess:
+        return memory, written
+    return memory, written
+
+
+def point_at_database(sandbox: Sandbox, name: str, scale: float) -> str:
+    """Make a database of this scale and let the service's profile lead to it; return its URL."""
+    with psycopg.connect(sandbox.postgresql.admin_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} OWNER {sandbox.postgresql.role}".encode())
+    seed_propertypulse.seed(
+        urlunsplit(urlsplit(sandbox.postgresql.owner_url())._replace(path=f"/{name}")), scale
+    )
+    bench = urlunsplit(urlsplit(sandbox.endpoints.postgresql_url)._replace(path=f"/{name}"))
+    env_file = sandbox.state / f"{name}.env"
+    env_file.write_text(f"DATABASE_URL='{bench}'\n", encoding="utf-8")
+    profile = sandbox.state / "services" / "propertypulse.yaml"
+    document = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    document["application"]["env_file"] = str(env_file)
+    # The sets of another database were of another size.
+    document["backup"]["destination"]["url"] = f"s3://{sandbox.endpoints.s3_bucket}/{name}"
+    profile.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return bench
+
+
+def fill_mongodb(sandbox: Sandbox, documents: int) -> None:
+    """Fill one plain collection with audit-like documents of about 420 bytes."""
+    with MongoClient[dict[str, object]](sandbox.mongodb.admin_url) as client:
+        collection = client["invoice"]["bench"]
+        collection.drop()
+        start = datetime(2025, 1, 1, tzinfo=UTC)
+        for first in range(0, documents, _INSERT):
+            collection.insert_many(
+                {
+                    "number": number,
+                    "timestamp": start + timedelta(seconds=number),
+                    "userEmail": f"user{number * 7919 % 50_000}@example.com",
+                    "action": _ACTIONS[number * 31 % len(_ACTIONS)],
+                    "details": {
+                        "hash": hashlib.sha512(str(number).encode()).hexdigest(),
+                        "items": list(range(number % 20)),
+                    },
+                }
+                for number in range(first, min(first + _INSERT, documents))
+            )
+
+
+def read_everything(sandbox: Sandbox) -> tuple[float, int]:
+    """Read every collection with ``find_raw_batches`` and throw it away: seconds and bytes."""
+    with MongoClient[dict[str, object]](sandbox.endpoints.mongodb_url) as client:
+        database = client.get_default_database()
+        names = database.list_collection_names(filter={"type": "collection"})
+        began = time.monotonic()
+        size = sum(len(batch) for name in names for batch in database[name].find_raw_batches())
+        return time.monotonic() - began, size
+
+
+def dump_and_upload(sandbox: Sandbox, url: str) -> tuple[float, int]:
+    """Do what runbook P17 says: ``pg_dump > file.sql``, then upload the file; seconds and bytes of SQL."""
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        file = Path(folder) / "emergency_backup.sql"
+        began = time.monotonic()
+        with file.open("wb") as output:
+            subprocess.run([sandbox.endpoints.pg_bin / "pg_dump", url], stdout=output, check=True)
+        sandbox.object_store.client().upload_file(str(file), sandbox.endpoints.s3_bucket, "emergency.sql")
+        return time.monotonic() - began, file.stat().st_size
+
+
+def mongodump(sandbox: Sandbox) -> float:
+    """Dump with the official tool to a local folder; seconds."""
+    with tempfile.TemporaryDirectory(prefix="bench") as folder:
+        began = time.monotonic()
+        command = ["mongodump", "--quiet", "--gzip", f"--out={folder}", sandbox.endpoints.mongodb_url]
+        subprocess.run(command, check=True)
+        return time.monotonic() - began
+
+
+def newest_manifest(sandbox: Sandbox, service: str) -> dict[str, Any]:
+    """Return the newest manifest of a service, as it lies in the store."""
+    profile = read_profile(sandbox.state / "services" / f"{service}.yaml")
+    prefix = profile.backup.destination.url.rpartition("/")[2]
+    client = sandbox.object_store.client()
+    pages = client.get_paginator("list_objects_v2").paginate(
+        Bucket=sandbox.endpoints.s3_bucket, Prefix=f"{prefix}/{service}/sets/"
+    )
+    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    newest = max(key for key in keys if key.endswith("/manifest.json"))
+    body = client.get_object(Bucket=sandbox.endpoints.s3_bucket, Key=newest)["Body"].read()
+    manifest: dict[str, Any] = json.loads(body)
+    return manifest
+
+
+def tabulate(figures: Sequence[Figure]) -> Table:
+    """Return the figures as a table; a star marks one that misses its limit."""
+    table = Table(title="The nightly backup, measured")
+    for heading in ("figure", "value", "limit", ""):
+        table.add_column(heading, justify="right" if heading in {"value", "limit"} else "left")
+    for figure in figures:
+        missed = " *" if figure.value > figure.limit else ""
+        table.add_row(figure.name, f"{figure.value:.2f}{missed}", f"{figure.limit:g}", figure.detail)
+    return table
+
+
+if __name__ == "__main__":
+    main()
