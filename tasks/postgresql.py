@@ -5,7 +5,7 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import pq
@@ -21,6 +21,14 @@ from tasks.errors import (
 )
 
 _CONNECT_SECONDS = 10
+# Ours whatever the URL says: the application's name there is not ours.
+_OURS = {"connect_timeout": str(_CONNECT_SECONDS), "application_name": "runbooks"}
+_MALFORMED = (
+    "The PostgreSQL URL is malformed: expected postgresql://user:password@host:port/database, with the "
+    "special characters of user and password percent-escaped."
+)
+# Hosts and ports, several separated by commas; a host may be the folder of a socket.
+_PLACE = re.compile(r"[^@|]*\|[0-9,]*")
 # What Prisma reads from its URL and libpq refuses.
 # https://www.prisma.io/docs/orm/overview/databases/postgresql#arguments
 _PRISMA_PARAMETERS = {
@@ -50,6 +58,7 @@ CONNECTION_LOST = re.compile(
     r"connection to server|server closed the connection|could not connect|could not translate host"
     r"|the database system is|terminating connection|no connection to the server|SSL SYSCALL",
 )
+_NO_DATABASE = re.compile(r'database ".*" does not exist')
 
 
 @dataclass(frozen=True)
@@ -101,15 +110,16 @@ def parse_url(url: str, database: str | None = None) -> Address:
     """
     try:
         parts = urlsplit(url)
-        query = [(key, value) for key, value in parse_qsl(parts.query) if key not in _PRISMA_PARAMETERS]
-        found = conninfo_to_dict(urlunsplit(parts._replace(query=urlencode(query))))
+        # Left as they are written: libpq, unlike forms, takes a plus sign for a plus sign.
+        query = [pair for pair in parts.query.split("&") if _parameter(pair) not in _PRISMA_PARAMETERS]
+        found = conninfo_to_dict(urlunsplit(parts._replace(query="&".join(query))))
     except (ValueError, psycopg.Error):
         # libpq's message may quote a piece of the URL, and with it of the password.
-        raise ConfigurationError(
-            "The PostgreSQL URL is malformed: expected postgresql://user:password@host:port/database, with "
-            "the special characters of user and password percent-escaped."
-        ) from None
+        raise ConfigurationError(_MALFORMED) from None
     values = {key: str(value) for key, value in found.items() if value is not None}
+    if parts.path.count("@") or not _PLACE.fullmatch(f"{values.get('host', '')}|{values.get('port', '')}"):
+        # An unescaped character in the password: what is taken for a place is a piece of it.
+        raise ConfigurationError(_MALFORMED)
     if database is not None:
         values["dbname"] = database
     if not values.get("dbname"):
@@ -119,14 +129,17 @@ def parse_url(url: str, database: str | None = None) -> Address:
     )
 
 
+def _parameter(pair: str) -> str:
+    return unquote(pair.partition("=")[0])
+
+
 @contextmanager
 def connect(address: Address, *, autocommit: bool = True) -> Generator[psycopg.Connection]:
     """Open a connection; libpq's errors leave as ours."""
     with (
         translated(str(address)),
         psycopg.connect(
-            **{**address.parameters.values, "connect_timeout": str(_CONNECT_SECONDS)},  # type: ignore[arg-type]
-            application_name="runbooks",
+            **{**address.parameters.values, **_OURS},  # type: ignore[arg-type]
             autocommit=autocommit,
         ) as connection,
     ):
@@ -150,7 +163,7 @@ def _judge(where: str, error: psycopg.Error) -> RunbookError:
     if error.sqlstate is None and "password authentication failed" in str(error):
         kind, what = BY_STATE["28P01"]
         return kind(f"{where} {what}.")
-    if error.sqlstate is None and "does not exist" in str(error):
+    if error.sqlstate is None and _NO_DATABASE.search(str(error)):
         kind, what = BY_STATE["3D000"]
         return kind(f"{where} {what}.")
     if isinstance(error, psycopg.OperationalError) and CONNECTION_LOST.search(str(error)):

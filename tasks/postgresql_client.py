@@ -66,9 +66,13 @@ class ClientProgram:
         said = self._stderr.read().decode(errors="replace")
         return _judge(self._name, self._address, returncode, said)
 
+    def kill(self) -> None:
+        """Take the program away; who feeds it is no longer held up."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the program whatever it is doing."""
-        self._process.kill()
+        self.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._stderr):
             if stream is not None:

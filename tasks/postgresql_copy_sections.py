@@ -9,7 +9,9 @@ import re
 
 from tasks.records.backup import TableFacts
 
-_COPY = re.compile(rb"COPY (?P<table>.+?)(?: \((?P<columns>.*)\))? FROM stdin;")
+_NAME = rb'(?:"(?:[^"]|"")+"|[^" .(]+)'
+# A table without columns leaves two spaces where they would stand.
+_COPY = re.compile(rb"COPY (?P<table>%b(?:\.%b)?) (?:\((?P<columns>.*)\))? ?FROM stdin;" % (_NAME, _NAME))
 _SEQUENCE = b"SELECT pg_catalog.setval("
 _END = b"\n\\.\n"
 

@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from psycopg import sql
 
 from tasks.credentials import resolve
-from tasks.errors import DamagedSetError
+from tasks.errors import DamagedSetError, SourceError
 from tasks.postgresql import connect, parse_url, translated
 from tasks.postgresql_catalog import read_definitions
 from tasks.postgresql_client import find_client, running
@@ -71,7 +71,10 @@ def restore_database(
             restore.write(chunk)
         restore.end_input()
         if (problem := restore.finish()) is not None:
-            raise DamagedSetError(f"The dump does not restore: {problem}") from problem
+            if isinstance(problem, SourceError):
+                raise DamagedSetError(f"The dump does not restore: {problem}") from problem
+            # A server that is away or full says nothing of the dump.
+            raise problem
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
