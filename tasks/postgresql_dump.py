@@ -102,8 +102,13 @@ def decode(
 
 
 def _feed(restore: ClientProgram, sections: CopySections) -> None:
-    for chunk in restore.read():
-        sections.feed(chunk)
+    try:
+        for chunk in restore.read():
+            sections.feed(chunk)
+    except BaseException:
+        # Whoever feeds pg_restore would wait for ever when nobody takes what it writes.
+        restore.kill()
+        raise
 
 
 def _compare_counts(
