@@ -33,6 +33,10 @@ from tasks.errors import (
 Client = MongoClient[dict[str, Any]]
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 
+_MALFORMED = (
+    "The MongoDB URL is malformed: expected mongodb://user:password@host:port/database, with the special "
+    "characters of user and password percent-escaped."
+)
 _SELECTION_MILLISECONDS = 5_000
 _SOCKET_MILLISECONDS = 60_000
 
@@ -49,10 +53,10 @@ def database_of(url: str) -> str:
         database = parse_uri(url, validate=False)["database"]
     except (InvalidURI, InvalidUri, ValueError):
         # The driver's message may quote a piece of the URL, and with it of the password.
-        raise ConfigurationError(
-            "The MongoDB URL is malformed: expected mongodb://user:password@host:port/database, with the "
-            "special characters of user and password percent-escaped."
-        ) from None
+        raise ConfigurationError(_MALFORMED) from None
+    if database and "@" in database:
+        # A slash in the password: what is taken for the host and the database is a piece of it.
+        raise ConfigurationError(_MALFORMED)
     if not database:
         raise ConfigurationError("The MongoDB URL names no database: write it after the host, /database.")
     return str(database).partition(".")[0]
@@ -66,17 +70,25 @@ def _host_of(url: str) -> str:
 def connect(url: str) -> Generator[Client]:
     """Open a client for the URL, with timeouts; the driver's errors leave as ours."""
     database_of(url)
-    with translated(f"MongoDB at {_host_of(url)}"):
-        client: Client = MongoClient(
+    with translated(f"MongoDB at {_host_of(url)}"), _open(url) as client:
+        client.admin.command("ping")
+        yield client
+
+
+def _open(url: str) -> Client:
+    try:
+        return MongoClient(
             url,
             serverSelectionTimeoutMS=_SELECTION_MILLISECONDS,
             connectTimeoutMS=_SELECTION_MILLISECONDS,
             socketTimeoutMS=_SOCKET_MILLISECONDS,
             appname="runbooks",
         )
-        with client:
-            client.admin.command("ping")
-            yield client
+    except OSError as error:
+        raise ConfigurationError(
+            f"The MongoDB URL names a file that cannot be read, {error.filename}: see its tlsCAFile and "
+            "tlsCertificateKeyFile."
+        ) from None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote_plus
 
 from bson.codec_options import DatetimeConversion
+from bson.errors import BSONError
 from bson.json_util import CANONICAL_JSON_OPTIONS, DatetimeRepresentation, JSONOptions, dumps, loads
 
 _LONGEST_NAME = 238
@@ -26,7 +27,7 @@ _JSON: JSONOptions = CANONICAL_JSON_OPTIONS.with_options(
 
 
 def escape_name(collection: str) -> str:
-    """Given a collection's name, return the file name that mongodump gives it."""
+    """Given a collection's name, return the file name that mongodump gives it; a database keeps its."""
     escaped = quote_plus(collection, safe="")
     if len(escaped) <= _LONGEST_NAME:
         return escaped
@@ -37,12 +38,12 @@ def escape_name(collection: str) -> str:
 def data_key(database: str, collection: str, kind: str) -> str:
     """Return where a collection's documents lie, relative to the dump's folder."""
     stored = _BUCKETS + collection if kind == "timeseries" else collection
-    return f"{escape_name(database)}/{escape_name(stored)}.bson.gz"
+    return f"{database}/{escape_name(stored)}.bson.gz"
 
 
 def metadata_key(database: str, collection: str) -> str:
     """Return where a collection's metadata lies, relative to the dump's folder."""
-    return f"{escape_name(database)}/{escape_name(collection)}.metadata.json.gz"
+    return f"{database}/{escape_name(collection)}.metadata.json.gz"
 
 
 def is_dumped(collection: str) -> bool:
@@ -85,5 +86,8 @@ def read_metadata(content: bytes) -> dict[str, Any]:
     document = json.loads(content)
     if not isinstance(document, dict) or "collectionName" not in document:
         raise ValueError("no collectionName")
-    parsed = parse_canonical(content.decode())
+    try:
+        parsed = parse_canonical(content.decode())
+    except (BSONError, TypeError, KeyError) as error:
+        raise ValueError(f"no Extended JSON: {error}") from None
     return {"options": {}, "indexes": [], "type": "collection", **parsed}
