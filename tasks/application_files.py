@@ -7,6 +7,7 @@ import stat
 import tarfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -67,13 +68,13 @@ def save_application(application: Application, location: SetLocation) -> Applica
 
 
 def list_files(directory: Path, excluded: Sequence[str]) -> Iterator[Path]:
-    """Yield every path below the directory whose name, and whose parents' names, match no pattern."""
+    """Yield every path below the directory whose name, and whose parents' names, match no pattern.
+
+    Raise ``FileNotFoundError`` or ``NotADirectoryError`` if it is no directory, ``AccessDeniedError`` if it
+    cannot be read.
+    """
     try:
         entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigurationError(
-            f"The application's directory {directory} does not exist: correct application.directory."
-        ) from None
     except PermissionError:
         raise AccessDeniedError(
             f"The worker may not read {directory}: let its user read the application."
@@ -83,10 +84,16 @@ def list_files(directory: Path, excluded: Sequence[str]) -> Iterator[Path]:
             continue
         yield Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            yield from list_files(Path(entry.path), excluded)
+            # A folder may be gone as well between listing and reading.
+            with suppress(FileNotFoundError, NotADirectoryError):
+                yield from list_files(Path(entry.path), excluded)
 
 
 def _archive(directory: Path, excluded: Sequence[str], inventory: _Inventory) -> Iterator[bytes]:
+    if not directory.is_dir():
+        raise ConfigurationError(
+            f"The application's directory {directory} does not exist: correct application.directory."
+        )
     names = tarfile.TarFile(fileobj=io.BytesIO(), mode="w")
     for path in list_files(directory, excluded):
         try:
@@ -160,7 +167,7 @@ def read_archive(raw: Iterable[bytes]) -> ApplicationFacts:
     inventory = _Inventory()
     reader = _ChunkReader(raw)
     try:
-        with tarfile.open(fileobj=reader, mode="r|", errorlevel=2) as archive:
+        with tarfile.open(fileobj=reader, mode="r|", bufsize=_CHUNK_BYTES) as archive:
             for member in archive:
                 file = archive.extractfile(member) if member.isreg() else None
                 digest = hashlib.sha256()
@@ -170,5 +177,6 @@ def read_archive(raw: Iterable[bytes]) -> ApplicationFacts:
     except (tarfile.TarError, EOFError) as error:
         raise DamagedSetError(f"The application's archive is damaged ({error}).") from None
     # What follows the last member is read too: the compression's end mark stands there.
-    reader.read()
+    while reader.read(_CHUNK_BYTES):
+        pass
     return inventory.facts()
