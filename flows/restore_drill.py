@@ -1,5 +1,6 @@
 """Runbook rows I21 and I29 in part: prove that a backup set restores, without touching the real database."""
 
+from contextlib import ExitStack
 from typing import Any
 
 from prefect import flow
@@ -36,9 +37,10 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
     Preconditions: the profile's administrator may create databases on the service's server, which has room
     for a second copy.
 
-    Steps: load the profile; choose the set; hold a lease on it, so that retention leaves it alone; drop what
-    a killed drill left; re-read every object; restore; compare counts, hashes, indexes and definitions with
-    the manifest; record the verdict beside the set; drop the scratch database; conclude.
+    Steps: load the profile; wait for another drill of the service; choose the set; hold a lease on it, so
+    that retention leaves it alone; drop what a killed drill left; re-read every object; restore; compare
+    counts, hashes, indexes and definitions with the manifest; record the verdict beside the set; drop the
+    scratch database; conclude.
 
     Rollback: the scratch database is dropped however the drill ends; after a kill, by the next drill. The
     real database is never written to.
@@ -51,15 +53,17 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
     profile = load_service(service)
     run = observe_run()
     server = open_scratch_server(profile)
-    set_id = _required(choose_set(backup_sets.observe_repository(profile, run.started), wanted_set))
-    scratch = name_scratch_database(service, set_id)
-    if (refusal := refuse_scratch_name(scratch, server.real_database)) is not None:
-        raise RefusedError(refusal.reason)
-    if dry_run:
-        return Completed(
-            message=f"{service}: dry run, set {set_id} would be restored into {scratch}; nothing was done."
-        )
-    with backup_sets.hold_set(profile, set_id, purpose="restore drill", holder=run.name):
+    with ExitStack() as held:
+        if not dry_run:
+            held.enter_context(backup_sets.hold_drills(profile, purpose="restore drill", holder=run.name))
+        set_id = _required(choose_set(backup_sets.observe_repository(profile, read_clock()), wanted_set))
+        scratch = name_scratch_database(service, set_id)
+        if (refusal := refuse_scratch_name(scratch, server.real_database)) is not None:
+            raise RefusedError(refusal.reason)
+        if dry_run:
+            plan = f"set {set_id} would be restored into {scratch}"
+            return Completed(message=f"{service}: dry run, {plan}; nothing was done.")
+        held.enter_context(backup_sets.hold_set(profile, set_id, purpose="restore drill", holder=run.name))
         manifest = backup_sets.read_manifest(profile, set_id)
         _drop_leftovers(profile, server)
         differences = reread_set(profile, manifest)
