@@ -38,6 +38,11 @@ class SetFolder:
         self._store.write_stream(f"{self._folder}/{key}", packed)
         return StoredObject(key=key, bytes=after.bytes, sha256=after.sha256, raw_bytes=before.bytes)
 
+    def keys(self) -> set[str]:
+        """Return the keys of all that lies in the folder, relative to it."""
+        prefix = f"{self._folder}/"
+        return {stored.key.removeprefix(prefix) for stored in self._store.list_keys(prefix)}
+
     def stream(self, key: str) -> Iterator[bytes]:
         """Yield an object as it is stored."""
         return self._store.stream(f"{self._folder}/{key}")

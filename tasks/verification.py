@@ -10,6 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
 from tasks import application_files, postgresql_dump
+from tasks.backup_layout import MANIFEST
 from tasks.backup_sets import locate_set
 from tasks.errors import DamagedSetError, NotFoundError
 from tasks.mongodb_dump import decode_documents, split_documents
@@ -35,7 +36,8 @@ def reread_set(profile: ServiceProfile, manifest: Manifest) -> Findings:
     """Given a published set, re-read every part of it side by side; return all that is wrong."""
     location = locate_set(profile, manifest.set_id)
     submitted: list[tuple[Task[..., Findings], dict[str, Any]]] = [
-        (reread_application, {"manifest": manifest, "location": location})
+        (find_strangers, {"manifest": manifest, "location": location}),
+        (reread_application, {"manifest": manifest, "location": location}),
     ]
     if manifest.postgresql is not None:
         client_directory = profile.database.client_directory
@@ -49,6 +51,17 @@ def reread_set(profile: ServiceProfile, manifest: Manifest) -> Findings:
     with ThreadPoolTaskRunner[Any](max_workers=profile.backup.width) as runner:
         futures = [runner.submit(reread, parameters) for reread, parameters in submitted]
         return tuple(finding for future in futures for finding in future.result())
+
+
+@_REREAD
+def find_strangers(manifest: Manifest, location: SetLocation) -> Findings:
+    """Given a set, return what lies in its folder and not in its manifest.
+
+    Who restores by hand gives the whole folder to the official tools.
+    """
+    known = {MANIFEST, *(stored.key for stored in manifest.objects)}
+    strangers = sorted(SetFolder(location).keys() - known)
+    return tuple(f"{key} lies in the set's folder, but is not in its manifest." for key in strangers)
 
 
 @_REREAD
@@ -114,7 +127,7 @@ def _reread(
     except NotFoundError:
         return (f"{stored.key} is missing from the store.",)
     except DamagedSetError as error:
-        return (f"{stored.key} is damaged: {error}",)
+        return (f"{stored.key} is damaged: {str(error).removesuffix('.')}.",)
     if (packed.bytes, packed.sha256) != (stored.bytes, stored.sha256):
         findings = (*findings, f"{stored.key}: its bytes in the store are not those that were written.")
     if raw.bytes != stored.raw_bytes:
