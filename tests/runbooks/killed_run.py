@@ -1,0 +1,127 @@
+"""Runs one flow in a process of its own, and takes it away at the moment it is told. Not a test.
+
+``ORDER`` (JSON) says: ``services``, ``api``, ``flow``, ``parameters``, ``answer`` (the file for its end), and
+
+- ``kill_before``: SIGKILL just before the n-th change of the store (counted from 1);
+- ``kill_within``: SIGKILL in the middle of writing the n-th object;
+- ``kill_when_called``: "module:function", SIGKILL when that is called;
+- ``pause_before``, ``pause_seconds``: sleep before the n-th change of the store;
+- ``pause_when_called``, ``pause_seconds``: sleep when "module:function" is called;
+- ``retry_seconds``: wait so long between the tries of a task.
+"""
+
+import gc
+import importlib
+import io
+import itertools
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.tasks import Task
+
+from flows.nightly_backup import emergency_backup, nightly_backup
+from flows.restore_drill import restore_drill
+from tasks.object_store_directory import DirectoryStore
+from tasks.object_store_s3 import S3Store
+
+ORDER: str
+FLOWS: dict[str, Any] = {
+    "nightly_backup": nightly_backup,
+    "emergency_backup": emergency_backup,
+    "restore_drill": restore_drill,
+}
+
+
+def die(*_: Any, **__: Any) -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def watch_changes(order: dict[str, Any]) -> None:
+    """Count every change of a store, whichever thread makes it."""
+    numbers, turn = itertools.count(1), threading.Lock()
+
+    def begin() -> int:
+        with turn:
+            number = next(numbers)
+        if number == order.get("kill_before"):
+            die()
+        if number == order.get("pause_before"):
+            time.sleep(order["pause_seconds"])
+        return number
+
+    def write_whole(original: Callable[..., Any]) -> Callable[..., Any]:
+        def write(store: Any, key: str, *content: Any) -> Any:
+            begin()
+            return original(store, key, *content)
+
+        return write
+
+    def write_stream(original: Callable[..., Any]) -> Callable[..., Any]:
+        def write(store: Any, key: str, chunks: Iterable[bytes]) -> Any:
+            number = begin()
+
+            def dying() -> Iterator[bytes]:
+                for chunk in chunks:
+                    yield chunk[: len(chunk) // 2]
+                    if number == order.get("kill_within"):
+                        die()
+                    yield chunk[len(chunk) // 2 :]
+
+            return original(store, key, dying())
+
+        return write
+
+    for store in (DirectoryStore, S3Store):
+        # A folder's ``write`` is its ``write_stream``.
+        for name in ("write_if_absent", "delete", *(("write",) if store is S3Store else ())):
+            setattr(store, name, write_whole(getattr(store, name)))
+        store.write_stream = write_stream(store.write_stream)  # type: ignore[method-assign]
+
+
+def replace(called: str, make: Callable[[Any], Any]) -> None:
+    name, _, function = called.partition(":")
+    module = importlib.import_module(name)
+    setattr(module, function, make(getattr(module, function)))
+
+
+def after_pause(original: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+    def pause(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(seconds)
+        return original(*args, **kwargs)
+
+    return pause
+
+
+def run(order: dict[str, Any]) -> None:
+    os.environ["RUNBOOK_SERVICES"] = order["services"]
+    watch_changes(order)
+    if called := order.get("kill_when_called"):
+        replace(called, lambda _: die)
+    if called := order.get("pause_when_called"):
+        replace(called, lambda original: after_pause(original, order["pause_seconds"]))
+    if "retry_seconds" in order:
+        for found in gc.get_objects():
+            if type(found) is Task:
+                found.retry_delay_seconds = order["retry_seconds"]
+    log = io.StringIO()
+    logging.getLogger("prefect").addHandler(logging.StreamHandler(log))
+    with temporary_settings({PREFECT_API_URL: order["api"], PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        state = FLOWS[order["flow"]](**order["parameters"], return_state=True)
+    answer = Path(order["answer"])
+    unfinished = answer.with_suffix(".unfinished")
+    unfinished.write_text(
+        json.dumps({"type": state.type.value, "message": state.message, "log": log.getvalue()})
+    )
+    unfinished.replace(answer)
+
+
+run(json.loads(ORDER))

@@ -1,0 +1,328 @@
+"""The restore drill: what was saved comes back, what is damaged is named, the real database is left alone."""
+
+import gzip
+import hashlib
+import json
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import bson
+import pytest
+
+from deployments.sandbox.stack import Sandbox
+from flows.decisions.drill_plan import is_scratch_database, name_scratch_database
+from tasks.backup_manifest import format_manifest
+from tasks.backup_sets import locate_set
+from tasks.records.backup import Manifest, StoredObject
+from tasks.verification import reread_application, reread_collection, reread_dump
+from tests.runbooks.conftest import Children, Ledger, Ledgers, artifacts_of, completed, failed, wait_until
+
+
+def scratch_databases(ledger: Ledger) -> set[str]:
+    return {name for name in ledger.database.names_on_server() if is_scratch_database(name, ledger.name)}
+
+
+# --- A good drill ---
+
+
+def test_a_set_comes_back_as_it_was_saved_and_the_real_database_is_left_alone(ledger: Ledger) -> None:
+    before = ledger.database.hash_content()
+    set_id = ledger.must_back_up()
+
+    state = ledger.drill()
+
+    parts, entries = (5, 452) if ledger.kind == "mongodb" else (2, 450)
+    message = completed(state)
+    assert message.startswith(f"ledger: set {set_id} was restored in ")
+    assert message.endswith(
+        f" s and is what was saved: {parts} collections or tables, {entries} documents or rows."
+    )
+    assert [(verdict.kind, verdict.passed) for verdict in ledger.verdicts(set_id)] == [
+        ("reread", True),
+        ("drill", True),
+    ]
+    assert "# Restore drill passed" in artifacts_of(state)["restore-drill-verdict-ledger"]
+    assert ledger.database.hash_content() == before
+    assert scratch_databases(ledger) == set()
+
+
+def test_what_changed_since_the_backup_is_no_difference(ledger: Ledger) -> None:
+    ledger.must_back_up()
+    ledger.database.grow(5)
+    completed(ledger.drill())
+
+
+def test_an_older_set_or_the_latest_verified_one_is_drilled_when_it_is_wanted(ledger: Ledger) -> None:
+    older = ledger.must_back_up()
+    latest = ledger.must_back_up()
+    ledger.store.delete(ledger.keys(f"verifications/{latest}")[0])
+    assert older in completed(ledger.drill(wanted_set="latest-verified"))
+    assert older in completed(ledger.drill(wanted_set=older))
+    assert latest in completed(ledger.drill())
+
+
+def test_a_dry_run_says_which_set_would_be_restored_where(ledger: Ledger) -> None:
+    set_id = ledger.must_back_up()
+    before, databases = ledger.listing(), ledger.database.names_on_server()
+    message = completed(ledger.drill(dry_run=True))
+    scratch = name_scratch_database("ledger", set_id)
+    assert message == f"ledger: dry run, set {set_id} would be restored into {scratch}; nothing was done."
+    assert ledger.listing() == before
+    assert ledger.database.names_on_server() == databases
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sentence"),
+    [
+        ("latest", "ledger has no backup set. There are no sets: run the backup first."),
+        ("latest-verified", "ledger has no set that passed its reread and failed no drill."),
+        ("20260101T000000Z-nightly-abcdef", "ledger has no set '20260101T000000Z-nightly-abcdef'."),
+    ],
+)
+def test_a_set_that_is_not_there_is_refused(ledgers: Ledgers, wanted: str, sentence: str) -> None:
+    ledger = ledgers.make("postgresql")
+    assert failed(ledger.drill(wanted_set=wanted)).startswith(sentence)
+    assert scratch_databases(ledger) == set()
+
+
+# --- Damage ---
+
+
+def flipped(content: bytes, position: int, bit: int = 0) -> bytes:
+    return content[:position] + bytes([content[position] ^ (1 << bit)]) + content[position + 1 :]
+
+
+def reread(ledger: Ledger, manifest: Manifest) -> Callable[[StoredObject], tuple[str, ...]]:
+    """Return what re-reads the part of the set that an object belongs to, as the flows do."""
+    location = locate_set(ledger.profile, manifest.set_id)
+    clients = ledger.profile.database.client_directory
+
+    def reread_part(stored: StoredObject) -> tuple[str, ...]:
+        if stored == manifest.application.archive:
+            return reread_application.fn(manifest, location)
+        if manifest.postgresql is not None:
+            return reread_dump.fn(manifest, clients, location)
+        assert manifest.mongodb is not None
+        (content,) = (c for c in manifest.mongodb.collections if stored in {c.metadata, c.data})
+        return reread_collection.fn(content, location)
+
+    return reread_part
+
+
+def test_any_flipped_bit_of_any_object_is_found_and_the_object_named(ledger: Ledger) -> None:
+    """Every byte of a small object, and the first, the last and a sample of a larger one's."""
+    manifest = ledger.manifest(ledger.must_back_up())
+    check, rng = reread(ledger, manifest), random.Random(7)
+    tried = 0
+    for stored in manifest.objects:
+        key = ledger.repository.object_key(manifest.set_id, stored.key)
+        whole = ledger.store.read(key)
+        # pg_restore is a program of its own and takes its time.
+        most = 40 if stored.key.startswith("postgresql") else 250
+        sampled = sorted(rng.sample(range(len(whole)), min(most, len(whole))))
+        for position in {0, len(whole) - 1, *sampled}:
+            (ledger.root / key).write_bytes(flipped(whole, position, rng.randrange(8)))
+            findings = check(stored)
+            assert findings, f"{stored.key}: byte {position} is flipped and nobody sees it"
+            assert any(stored.key in finding for finding in findings), findings
+            tried += 1
+        (ledger.root / key).write_bytes(whole)
+        assert check(stored) == ()
+    assert tried > 250
+
+
+def cut_last_document(content: bytes) -> bytes:
+    documents = bson.decode_all(gzip.decompress(content))
+    return gzip.compress(b"".join(bson.encode(document) for document in documents[:-1]))
+
+
+def drop_an_index(content: bytes) -> bytes:
+    metadata = json.loads(gzip.decompress(content))
+    metadata["indexes"] = [index for index in metadata["indexes"] if index["name"] == "_id_"]
+    return gzip.compress(json.dumps(metadata).encode())
+
+
+DAMAGE: dict[str, tuple[str, str, Callable[[bytes], bytes | None]]] = {
+    "a flipped bit in a collection": (
+        "mongodb",
+        "entries.bson.gz",
+        lambda whole: flipped(whole, len(whole) // 2),
+    ),
+    "a collection that is missing": ("mongodb", "entries.bson.gz", lambda whole: None),
+    "a collection without its last document": ("mongodb", "accounts.bson.gz", cut_last_document),
+    "a description without an index": ("mongodb", "accounts.metadata.json.gz", drop_an_index),
+    "a description that is missing": ("mongodb", "poor.metadata.json.gz", lambda whole: None),
+    "a flipped bit in a dump": (
+        "postgresql",
+        "database.dump.zst",
+        lambda whole: flipped(whole, len(whole) // 2),
+    ),
+    "a dump cut short": ("postgresql", "database.dump.zst", lambda whole: whole[: len(whole) * 3 // 5]),
+    "a dump that is missing": ("postgresql", "database.dump.zst", lambda whole: None),
+    "an empty archive": ("postgresql", "application.tar.gz", lambda whole: b""),
+}
+
+
+@pytest.mark.parametrize(("kind", "name", "change"), DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_set_fails_its_drill_which_names_the_object_and_leaves_nothing_behind(
+    ledgers: Ledgers, kind: Any, name: str, change: Callable[[bytes], bytes | None]
+) -> None:
+    ledger = ledgers.make(kind)
+    set_id = ledger.must_back_up()
+    before = ledger.database.hash_content()
+    (key,) = (key for key in ledger.keys(f"sets/{set_id}") if key.endswith(f"/{name}"))
+    content = change(ledger.store.read(key))
+    if content is None:
+        ledger.store.delete(key)
+    else:
+        ledger.store.write(key, content)
+
+    state = ledger.drill()
+
+    message = failed(state)
+    assert message.startswith(f"ledger: set {set_id} failed its restore drill. ")
+    assert name in message
+    assert [(verdict.kind, verdict.passed) for verdict in ledger.verdicts(set_id)] == [
+        ("reread", True),
+        ("drill", False),
+    ]
+    assert "# Restore drill FAILED" in artifacts_of(state)["restore-drill-verdict-ledger"]
+    assert scratch_databases(ledger) == set()
+    assert ledger.database.hash_content() == before
+
+
+def test_an_additional_object_fails_the_drill(ledger: Ledger) -> None:
+    """The official tools would restore it with the rest."""
+    set_id = ledger.must_back_up()
+    ledger.store.write(f"ledger/sets/{set_id}/mongodb/books/more.bson.gz", gzip.compress(b""))
+    assert "mongodb/books/more.bson.gz" in failed(ledger.drill())
+
+
+def test_a_manifest_that_is_damaged_fails_the_drill(ledger: Ledger) -> None:
+    set_id = ledger.must_back_up()
+    key = f"ledger/sets/{set_id}/manifest.json"
+    ledger.store.write(key, ledger.store.read(key)[:-20])
+    message = failed(ledger.drill(wanted_set=set_id))
+    assert set_id in message
+    assert scratch_databases(ledger) == set()
+
+
+def forge(ledger: Ledger, set_id: str, name: str, change: Callable[[bytes], bytes]) -> None:
+    """Change an object and make the manifest's hash of it right, so that a reread finds nothing."""
+    manifest = ledger.manifest(set_id)
+    (stored,) = (found for found in manifest.objects if found.key.endswith(f"/{name}"))
+    content = change(ledger.read(set_id, stored))
+    forged = stored.model_copy(
+        update={
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "raw_bytes": len(gzip.decompress(content)),
+        }
+    )
+    ledger.store.write(ledger.repository.object_key(set_id, stored.key), content)
+    text = format_manifest(manifest).decode()
+    whole = json.loads(text)
+    for collection in whole["mongodb"]["collections"]:
+        for part in ("metadata", "data"):
+            if collection[part] is not None and collection[part]["key"] == stored.key:
+                collection[part] = forged.model_dump()
+    ledger.store.write(f"ledger/sets/{set_id}/manifest.json", json.dumps(whole).encode())
+
+
+def test_an_index_that_was_never_saved_is_found_by_restoring(ledgers: Ledgers) -> None:
+    """The object's hash is right: only what the server makes of it tells."""
+    ledger = ledgers.make("mongodb")
+    set_id = ledger.must_back_up()
+    forge(ledger, set_id, "accounts.metadata.json.gz", drop_an_index)
+    message = failed(ledger.drill())
+    assert "Collection accounts: index by_owner is missing" in message
+    assert scratch_databases(ledger) == set()
+
+
+# --- The scratch database ---
+
+
+def kill_while_restored(ledger: Ledger, children: Children) -> None:
+    module = {"mongodb": "mongodb_restore", "postgresql": "postgresql_restore"}[ledger.kind]
+    what = {"mongodb": "observe_restored_collections", "postgresql": "observe_restored_database"}[ledger.kind]
+    run = children.start(ledger, "restore_drill", kill_when_called=f"tasks.{module}:{what}")
+    assert run.wait() is None
+
+
+def test_a_killed_drills_scratch_database_is_dropped_by_the_next_drill(
+    ledger: Ledger, children: Children
+) -> None:
+    set_id = ledger.must_back_up()
+    kill_while_restored(ledger, children)
+    assert scratch_databases(ledger) == {name_scratch_database("ledger", set_id)}
+    # Of another set, so that it is no matter of the same name.
+    ledger.must_back_up()
+    completed(ledger.drill())
+    assert scratch_databases(ledger) == set()
+
+
+def test_a_drill_never_restores_into_the_real_database(ledgers: Ledgers, sandbox: Sandbox) -> None:
+    """A service whose real database is called like a scratch one would have it dropped."""
+    for kind in ("mongodb", "postgresql"):
+        ledger = ledgers.make(kind)  # type: ignore[arg-type]
+        set_id = ledger.must_back_up()
+        scratch = name_scratch_database("ledger", set_id)
+        other = ledgers.make(kind, database=scratch)  # type: ignore[arg-type]
+        before = other.database.hash_content()
+        assert before
+        other.change(backup={"destination": {"url": ledger.root.as_uri()}})
+
+        message = failed(other.drill())
+
+        assert message == f"The scratch database '{scratch}' is the real database: nothing was restored."
+        assert other.database.hash_content() == before
+        # Nor is it dropped as what a killed drill left, when another set is drilled.
+        other.must_back_up()
+        assert "is called like a drill's scratch database" in failed(other.drill())
+        assert other.database.hash_content() == before
+
+
+def test_two_drills_at_once_leave_each_others_scratch_database_alone(
+    ledger: Ledger, children: Children
+) -> None:
+    first = ledger.must_back_up()
+    ledger.must_back_up()
+    module = {"mongodb": "mongodb_restore", "postgresql": "postgresql_restore"}[ledger.kind]
+    what = {"mongodb": "observe_restored_collections", "postgresql": "observe_restored_database"}[ledger.kind]
+    other = children.start(
+        ledger,
+        "restore_drill",
+        parameters={"service": "ledger", "wanted_set": first},
+        pause_when_called=f"tasks.{module}:{what}",
+        pause_seconds=2,
+    )
+    wait_until(lambda: scratch_databases(ledger))
+    completed(ledger.drill())
+    end = other.wait()
+    assert end is not None
+    assert end["type"] == "COMPLETED", end
+    assert scratch_databases(ledger) == set()
+
+
+def test_a_set_that_is_being_drilled_is_kept_by_retention(ledgers: Ledgers, children: Children) -> None:
+    ledger = ledgers.make("postgresql")
+    like, now = ledger.must_back_up(), datetime.now(UTC)
+    drilled, other = (ledger.publish_old_set(like, timedelta(days=days), now=now) for days in (20, 21))
+    drill = children.start(
+        ledger,
+        "restore_drill",
+        parameters={"service": "ledger", "wanted_set": drilled},
+        pause_when_called="tasks.postgresql_restore:observe_restored_database",
+        pause_seconds=3,
+    )
+    wait_until(lambda: scratch_databases(ledger))
+
+    ledger.must_back_up()
+
+    assert drilled in ledger.sets()
+    assert other not in ledger.sets()
+    end = drill.wait()
+    assert end is not None
+    assert end["type"] == "COMPLETED", end
