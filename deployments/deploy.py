@@ -1,13 +1,13 @@
-"""Apply prefect.yaml: deploy what is in it, delete what left it, and leave paused what an operator paused.
+"""Apply prefect.yaml: deploy what is in it, delete what left it, and say what an operator had paused.
 
-``prefect deploy`` alone switches every schedule of the file on again and forgets what is no longer in it.
+``prefect deploy`` alone forgets deployments that are no longer in the file. A schedule that somebody paused
+stays paused as long as the file gives it a slug and does not say ``active``; a test holds it to that.
 """
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
-from uuid import UUID
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -17,6 +17,7 @@ from prefect.exceptions import PrefectException
 PROJECT = Path(__file__).parent.parent
 # Marks the deployments that this file may delete again.
 MANAGED = "managed"
+_PAGE = 100
 
 
 class DeployError(Exception):
@@ -37,9 +38,8 @@ def main() -> int:
 
 def deploy(client: SyncPrefectClient) -> list[str]:
     """Apply the file and return a line for everything that is not as the file alone would have it."""
-    paused = _find_paused(client)
     _run_prefect_deploy()
-    return [*_pause_again(client, paused), *_delete_left(client, _names_in_file())]
+    return [*_name_paused(client), *_delete_left(client)]
 
 
 def _run_prefect_deploy() -> None:
@@ -49,38 +49,33 @@ def _run_prefect_deploy() -> None:
         raise DeployError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()[-2000:]}")
 
 
-def _find_paused(client: SyncPrefectClient) -> set[tuple[UUID, str]]:
-    """Return what an operator switched off: deployment and schedule, by the schedule's slug."""
-    return {
-        (deployment.id, schedule.slug)
-        for deployment in client.read_deployments(limit=200)
-        for schedule in deployment.schedules
-        if not schedule.active and schedule.slug
-    }
-
-
-def _pause_again(client: SyncPrefectClient, paused: set[tuple[UUID, str]]) -> Iterable[str]:
-    for deployment in client.read_deployments(limit=200):
+def _name_paused(client: SyncPrefectClient) -> Iterator[str]:
+    for deployment in _read_deployments(client):
         for schedule in deployment.schedules:
-            if schedule.active and (deployment.id, schedule.slug or "") in paused:
-                client.update_deployment_schedule(deployment.id, schedule.id, active=False)
-                yield f"{deployment.name}: schedule {schedule.slug} stays paused."
+            if not schedule.active:
+                yield f"{_name(client, deployment)}: schedule {schedule.slug} stays paused."
 
 
-def _delete_left(client: SyncPrefectClient, wanted: set[tuple[str, str]]) -> Iterable[str]:
-    for deployment in client.read_deployments(limit=200):
-        if MANAGED in deployment.tags and _identity(deployment) not in wanted:
-            client.delete_deployment(deployment.id)
-            yield f"{deployment.name} ({deployment.entrypoint}) is no longer in prefect.yaml: deleted."
-
-
-def _identity(deployment: DeploymentResponse) -> tuple[str, str]:
-    return deployment.name, deployment.entrypoint or ""
-
-
-def _names_in_file() -> set[tuple[str, str]]:
+def _delete_left(client: SyncPrefectClient) -> Iterator[str]:
     document = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
-    return {(entry["name"], entry["entrypoint"]) for entry in document["deployments"]}
+    wanted = {(entry["name"], entry["entrypoint"]) for entry in document["deployments"]}
+    for deployment in _read_deployments(client):
+        if MANAGED in deployment.tags and (deployment.name, deployment.entrypoint) not in wanted:
+            name = _name(client, deployment)
+            client.delete_deployment(deployment.id)
+            yield f"{name} is no longer in prefect.yaml: deleted."
+
+
+def _read_deployments(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
+    """Yield all deployments, page by page, in the order of their names."""
+    found: list[DeploymentResponse] = []
+    while page := client.read_deployments(limit=_PAGE, offset=len(found)):
+        found += page
+    yield from sorted(found, key=lambda deployment: deployment.name)
+
+
+def _name(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
+    return f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
 
 
 if __name__ == "__main__":

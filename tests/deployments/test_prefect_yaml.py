@@ -1,0 +1,135 @@
+"""prefect.yaml is what runs at night, and Prefect ignores what it does not know: every word is checked."""
+
+from collections.abc import Iterator
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+from prefect.cli.deploy._models import DeploymentConfig
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.settings import PREFECT_API_URL
+
+from deployments.deploy import MANAGED, PROJECT, deploy
+from tasks.profiles import list_services, read_profile
+
+SERVICES = PROJECT / "deployments" / "services"
+DOCUMENT: dict[str, Any] = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
+DEPLOYMENTS: list[dict[str, Any]] = DOCUMENT["deployments"]
+EACH = pytest.mark.parametrize(
+    "entry",
+    DEPLOYMENTS,
+    ids=[f"{entry['entrypoint'].rpartition('.')[2]}/{entry['name']}" for entry in DEPLOYMENTS],
+)
+
+
+def load_flow(entry: dict[str, Any]) -> Flow[..., Any]:
+    return load_flow_from_entrypoint(entry["entrypoint"])
+
+
+def test_the_file_has_only_keys_that_prefect_reads() -> None:
+    known = {"name", "prefect-version", "build", "push", "pull", "definitions", "deployments"}
+    assert set(DOCUMENT) == known
+
+
+@EACH
+def test_a_deployment_has_only_keys_that_prefect_reads(entry: dict[str, Any]) -> None:
+    assert set(entry) <= set(DeploymentConfig.model_fields)
+    assert set(entry["work_pool"]) == {"name", "work_queue_name", "job_variables"}
+    for schedule in entry.get("schedules", []):
+        assert set(schedule) <= {"slug", "cron", "timezone", "parameters"}, "active would undo a pause"
+
+
+@EACH
+def test_a_deployment_leads_to_a_flow_by_its_module(entry: dict[str, Any]) -> None:
+    assert ":" not in entry["entrypoint"], "a path entrypoint would put flows/ before the libraries"
+    assert isinstance(load_flow(entry), Flow)
+
+
+@EACH
+def test_a_deployments_parameters_are_those_of_its_flow(entry: dict[str, Any]) -> None:
+    flow = load_flow(entry)
+    assert set(flow.parameters.required) <= set(entry["parameters"])
+    flow.validate_parameters(entry["parameters"])
+
+
+@EACH
+def test_a_parameter_is_explained_in_the_form(entry: dict[str, Any]) -> None:
+    for name, schema in load_flow(entry).parameters.properties.items():
+        assert schema.get("description"), f"{name} has no line under Args"
+
+
+@EACH
+def test_a_flows_docstring_is_the_runbook(entry: dict[str, Any]) -> None:
+    for heading in ("Trigger:", "Preconditions:", "Steps:", "Rollback:"):
+        assert heading in (load_flow(entry).description or "")
+
+
+@EACH
+def test_a_schedule_is_in_the_services_own_time(entry: dict[str, Any]) -> None:
+    profile = read_profile(SERVICES / f"{entry['parameters']['service']}.yaml")
+    for schedule in entry.get("schedules", []):
+        CronSchedule(cron=schedule["cron"], timezone=schedule["timezone"])
+        assert ZoneInfo(schedule["timezone"]) == profile.zone
+        assert schedule["slug"], "without a slug nobody can tell which schedule was paused"
+        if schedule["slug"] == "nightly":
+            assert schedule["cron"] == profile.backup.schedule
+
+
+@EACH
+def test_a_deployment_can_be_told_from_what_people_made_by_hand(entry: dict[str, Any]) -> None:
+    assert MANAGED in entry["tags"]
+    assert entry["parameters"]["service"] in entry["tags"]
+    assert entry["description"].endswith(".")
+
+
+def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> None:
+    found = sorted(
+        (
+            load_flow(entry).name,
+            entry["name"],
+            entry["parameters"]["service"],
+            entry["work_pool"]["work_queue_name"],
+        )
+        for entry in DEPLOYMENTS
+    )
+    runbooks = ("emergency-backup", "nightly-backup", "restore-drill")
+    services = list_services(SERVICES)
+    assert found == [(runbook, name, name, name) for runbook in runbooks for name in services]
+
+
+@pytest.fixture
+def client(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncPrefectClient]:
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+    with get_client(sync_client=True) as connected:
+        connected.create_work_pool(WorkPoolCreate(name="operations", type="process"), overwrite=True)
+        yield connected
+
+
+def test_deploying_again_keeps_what_was_paused_and_deletes_what_left_the_file(
+    client: SyncPrefectClient,
+) -> None:
+    assert deploy(client) == []
+    paused = client.read_deployment_by_name("nightly-backup/invoice")
+    client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
+    gone = client.create_deployment(
+        flow_id=paused.flow_id, name="sold-last-year", tags=[MANAGED], entrypoint=paused.entrypoint
+    )
+    by_hand = client.create_deployment(flow_id=paused.flow_id, name="by-hand", tags=["mine"])
+
+    said = deploy(client)
+
+    assert said == [
+        "nightly-backup/invoice: schedule nightly stays paused.",
+        "nightly-backup/sold-last-year is no longer in prefect.yaml: deleted.",
+    ]
+    again = client.read_deployment_by_name("nightly-backup/invoice")
+    assert [schedule.active for schedule in again.schedules] == [False]
+    other = client.read_deployment_by_name("nightly-backup/propertypulse")
+    assert [schedule.active for schedule in other.schedules] == [True]
+    remaining = {deployment.id for deployment in client.read_deployments()}
+    assert gone not in remaining
+    assert by_hand in remaining
