@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tasks.backup_sets import observe_repository
+from tasks.backup_sets import open_repository
 from tasks.credentials import resolve
 from tasks.environment_file import read_variable, read_variables
 from tasks.errors import RunbookError
@@ -113,6 +113,8 @@ def _examine_administrator(profile: ServiceProfile) -> Problems:
 
 def _examine_store(profile: ServiceProfile) -> Problems:
     store = open_store(profile.backup.destination)
+    # Some stores make a missing bucket on the first write; listing tells that the name is wrong.
+    next(iter(store.list_keys(f"{profile.name}/")), None)
     probe = f"{profile.name}/doctor.probe"
     store.write(probe, b"can this be written?")
     if store.read(probe) != b"can this be written?":
@@ -122,7 +124,10 @@ def _examine_store(profile: ServiceProfile) -> Problems:
 
 def _examine_backups(profile: ServiceProfile) -> Problems:
     now = datetime.now(UTC)
-    state = observe_repository.fn(profile, now)
+    survey = open_repository(profile).survey(now)
+    for unreadable in survey.unreadable:
+        yield f"set {unreadable.set_id} cannot be read as a backup: {unreadable.reason}"
+    state = survey.state
     verified = [found.created_at for found in state.sets if found.reread_passed]
     if not verified:
         yield f"there is no verified backup: run nightly-backup/{profile.name}."

@@ -43,6 +43,8 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
             "application": {
                 "directory": str(endpoints.propertypulse_folder),
                 "health_url": endpoints.propertypulse_health,
+                # The miniature logs to PM2 only; it has no Winston.
+                "log_files": [],
             },
             "database": {
                 "admin_url": f"file:{secrets / 'postgresql-admin-url'}",
