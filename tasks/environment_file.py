@@ -9,24 +9,29 @@ import re
 from tasks.errors import AccessDeniedError, ConfigurationError
 from tasks.records.service import ServiceProfile
 
-# Source: dotenv 17.4, ``lib/main.js``.
-_LINE = re.compile(
-    r"^\s*(?:export\s+)?([\w.-]+)(?:\s*=\s*?|:\s+?)"
-    r"(\s*'(?:\\'|[^'])*'|\s*\"(?:\\\"|[^\"])*\"|\s*`(?:\\`|[^`])*`|[^#\r\n]+)?"
-    r"\s*(?:#.*)?$",
-    re.MULTILINE | re.ASCII,
+# What Node's dotenv takes for an assignment: a value in quotes of one kind, which may go over several lines
+# and hold that quote after a backslash, or else the rest of the line up to a comment.
+_IN_QUOTES = "|".join(rf"\s*{quote}(?:\\{quote}|[^{quote}])*{quote}" for quote in "'\"`")
+_ASSIGNMENT = re.compile(
+    rf"""
+    ^\s*(?:export\s+)?(?P<name>[\w.-]+)
+    (?:\s*=\s*?|:\s+?)
+    (?P<value>{_IN_QUOTES}|[^\#\r\n]+)?
+    \s*(?:\#.*)?$
+    """,
+    re.MULTILINE | re.ASCII | re.VERBOSE,
 )
-_QUOTED = re.compile(r"^(['\"`])([\s\S]*)\1$", re.MULTILINE)
+_WHOLE_IN_QUOTES = re.compile(r"^(?P<quote>['\"`])(?P<inside>.*)(?P=quote)$", re.MULTILINE | re.DOTALL)
 
 
 def parse(text: str) -> dict[str, str]:
     """Given an env file's text, return its variables; the last of two of one name counts."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return {found[1]: _unquote((found[2] or "").strip()) for found in _LINE.finditer(lines)}
+    return {found["name"]: _unquote((found["value"] or "").strip()) for found in _ASSIGNMENT.finditer(lines)}
 
 
 def _unquote(value: str) -> str:
-    bare = _QUOTED.sub(r"\2", value)
+    bare = _WHOLE_IN_QUOTES.sub(r"\g<inside>", value)
     return bare.replace("\\n", "\n").replace("\\r", "\r") if value.startswith('"') else bare
 
 

@@ -84,7 +84,7 @@ def observe_restored_database(
     """Given a scratch database, read it in full with pg_dump and return its facts."""
     address = parse_url(resolve(admin_url), scratch)
     sections = CopySections()
-    command = [find_client("pg_dump", client_directory), "--data-only", "--no-password"]
+    command = [find_client("pg_dump", client_directory), "--data-only", "--encoding=UTF8", "--no-password"]
     with running(command, address) as dump:
         for chunk in dump.read():
             sections.feed(chunk)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from dotenv import dotenv_values
 from pymongo import MongoClient
 
 from deployments.sandbox.node import FOLDER, PACKAGES, ApplicationProcess
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.vault import Vault, hex_key, plain_password, write_private
+from tasks.environment_file import parse
 
 INVOICE = "invoice-backend"
 PROPERTYPULSE = "propertypulse-api"
@@ -95,7 +95,7 @@ class Applications:
         Raises:
             KeyError: the file or the variable is missing.
         """
-        value = dotenv_values(self.environment_file(name), interpolate=False).get(variable)
+        value = parse(self.environment_file(name).read_text(encoding="utf-8")).get(variable)
         if value is None:
             raise KeyError(f"{variable} is not set in {self.environment_file(name)}")
         return value
