@@ -1,17 +1,15 @@
 """Runbook rows I8, I28 and P17: back up a service's database and application files, provably."""
 
-from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Literal
+from contextlib import ExitStack
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
-from pydantic import BaseModel, ConfigDict
 
-from flows.decisions.backup_judgement import describe_backup, expect_summary, judge_set
-from flows.decisions.backup_plan import check_drift, plan_backup
+from flows.decisions.backup_judgement import describe_backup, judge_set
+from flows.decisions.backup_plan import check_drift, plan_backup, plan_retention_around
 from flows.decisions.lateness import judge_lateness
-from flows.decisions.retention import plan_retention
 from tasks import backup_sets
 from tasks.artifacts import (
     publish_findings,
@@ -25,24 +23,12 @@ from tasks.database_source import DatabaseSource, open_source
 from tasks.errors import DamagedSetError, RefusedError
 from tasks.leases import HeldLease
 from tasks.profiles import load_service
-from tasks.records.backup import Manifest, RepositoryState, Verification
-from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
+from tasks.records.backup import Manifest, RepositoryState
+from tasks.records.plans import BackupOrder, BackupPlan, PlannedPart
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run, observe_run, read_clock
-from tasks.saving import SetDraft, save_set
+from tasks.saving import save_set
 from tasks.verification import reread_set
-
-
-class Order(BaseModel):
-    """What was asked for: the same backup, started by the night or by somebody before a risky operation."""
-
-    model_config = ConfigDict(frozen=True)
-
-    kind: Literal["nightly", "emergency"]
-    reason: str
-    dry_run: bool
-    accept_changed_size: bool = False
-    allow_deletes: int | None = None
 
 
 @flow(name="nightly-backup", flow_run_name="{service}")
@@ -77,7 +63,7 @@ def nightly_backup(
     lateness = judge_lateness(run.due, run.started, profile.backup.late_after, profile.backup.when_late)
     if lateness.verdict == "skip":
         return Cancelled(name="Skipped", message=lateness.sentence)
-    order = Order(
+    order = BackupOrder(
         kind="nightly",
         reason=lateness.sentence,
         dry_run=dry_run,
@@ -106,13 +92,14 @@ def emergency_backup(service: str, reason: str, dry_run: bool = False) -> State[
         dry_run: Show the plan and stop: nothing is written, nothing deleted.
     """
     profile = load_service(service)
-    return back_up(profile, observe_run(), Order(kind="emergency", reason=reason, dry_run=dry_run))
+    return back_up(profile, observe_run(), BackupOrder(kind="emergency", reason=reason, dry_run=dry_run))
 
 
-def back_up(profile: ServiceProfile, run: Run, order: Order) -> State[Any]:
+def back_up(profile: ServiceProfile, run: Run, order: BackupOrder) -> State[Any]:
     """Carry the order out; the final state's message is one sentence to read aloud."""
     with ExitStack() as held:
-        lease = None if order.dry_run else held.enter_context(_lease(profile, run, order))
+        holding = backup_sets.hold_repository(profile, purpose=f"{order.kind} backup", holder=run.name)
+        lease = None if order.dry_run else held.enter_context(holding)
         # Whoever waited for the lease begins now: the set's age is that of its data.
         run = run.model_copy(update={"started": read_clock()})
         history = backup_sets.observe_repository(profile, run.started)
@@ -123,7 +110,7 @@ def back_up(profile: ServiceProfile, run: Run, order: Order) -> State[Any]:
                 raise RefusedError(plan.refusal)
             if lease is None:
                 return Completed(message=f"{profile.name}: dry run, the plan is shown and nothing was done.")
-            manifest = save_set(profile, source, _draft(profile, run, order, source, plan.set_id))
+            manifest = save_set(profile, source, order, plan.set_id, run.started)
         lease.check()
         backup_sets.publish_set(profile, manifest)
         publish_saved(manifest, runbook=f"{order.kind}-backup")
@@ -133,68 +120,25 @@ def back_up(profile: ServiceProfile, run: Run, order: Order) -> State[Any]:
     return Completed(message=describe_backup(manifest, len(plan.retention.deletes), kept, seconds=took))
 
 
-def _lease(profile: ServiceProfile, run: Run, order: Order) -> AbstractContextManager[HeldLease]:
-    return backup_sets.hold_repository(profile, purpose=f"{order.kind} backup", holder=run.name)
-
-
 def _plan(
-    profile: ServiceProfile, run: Run, order: Order, history: RepositoryState, source: DatabaseSource
+    profile: ServiceProfile, run: Run, order: BackupOrder, history: RepositoryState, source: DatabaseSource
 ) -> BackupPlan:
     set_id = backup_sets.name_set(profile, order.kind, run.started)
     application = PlannedPart(str(profile.application.directory), "application", None, None)
-    return plan_backup(
-        profile,
-        (*source.parts, application),
-        _plan_retention(profile, run, order, history, set_id),
-        set_id,
-        source.consistency.explanation,
-        order.reason,
-    )
+    retention = plan_retention_around(profile, order, history, set_id, run.started)
+    parts = (*source.parts, application)
+    return plan_backup(profile, parts, retention, set_id, source.consistency.explanation, order.reason)
 
 
-def _plan_retention(
-    profile: ServiceProfile, run: Run, order: Order, state: RepositoryState, set_id: str
-) -> RetentionPlan:
-    if order.kind == "emergency":
-        # Before a risky operation nothing is deleted, whatever the policy says.
-        return RetentionPlan(profile.name, run.started, (), (), None)
-    return plan_retention(
-        state,
-        profile.backup.retention,
-        profile.zone,
-        state.observed_at,
-        expected=expect_summary(set_id, order.kind, run.started, None),
-        most_deletes=order.allow_deletes,
-        as_of=run.started,
-    )
-
-
-def _draft(profile: ServiceProfile, run: Run, order: Order, source: DatabaseSource, set_id: str) -> SetDraft:
-    return SetDraft(
-        set_id=set_id,
-        service=profile.name,
-        kind=order.kind,
-        reason=order.reason,
-        started_at=run.started,
-        consistency=source.consistency,
-    )
-
-
-def _verify(profile: ServiceProfile, order: Order, manifest: Manifest, history: RepositoryState) -> None:
+def _verify(
+    profile: ServiceProfile, order: BackupOrder, manifest: Manifest, history: RepositoryState
+) -> None:
+    """Prove what was published from outside, by reading it all back; raise if anything is wrong with it."""
     began = read_clock()
     findings = judge_set(
         manifest, history.sets, profile.backup.size_factor, accept_changed_size=order.accept_changed_size
     ) + reread_set(profile, manifest)
-    ended = read_clock()
-    verification = Verification(
-        set_id=manifest.set_id,
-        kind="reread",
-        verified_at=ended,
-        passed=not findings,
-        findings=findings,
-        seconds=(ended - began).total_seconds(),
-    )
-    backup_sets.record_verification(profile, verification)
+    backup_sets.record_verdict(profile, manifest.set_id, "reread", findings, began)
     if findings:
         publish_findings(profile.name, manifest.set_id, findings, runbook=f"{order.kind}-backup")
         raise DamagedSetError(
@@ -203,11 +147,11 @@ def _verify(profile: ServiceProfile, order: Order, manifest: Manifest, history: 
 
 
 def _apply_retention(
-    profile: ServiceProfile, run: Run, order: Order, plan: BackupPlan, lease: HeldLease
+    profile: ServiceProfile, run: Run, order: BackupOrder, plan: BackupPlan, lease: HeldLease
 ) -> int:
     """Delete exactly what the plan showed, or nothing; return how many sets are kept."""
     state = backup_sets.observe_repository(profile, read_clock())
-    fresh = _plan_retention(profile, run, order, state, plan.set_id)
+    fresh = plan_retention_around(profile, order, state, plan.set_id, run.started)
     refusal = plan.retention.refusal or check_drift(plan.retention, fresh)
     if refusal is not None:
         publish_retention(plan.retention, applied=False, zone=profile.zone)

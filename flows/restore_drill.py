@@ -20,9 +20,9 @@ from tasks.artifacts import publish_drill
 from tasks.conclusion import failing_in_one_sentence
 from tasks.errors import DamagedSetError, RefusedError
 from tasks.profiles import load_service
-from tasks.records.backup import Manifest, PostgresqlFacts, Verification
+from tasks.records.backup import Manifest, PostgresqlFacts
 from tasks.records.service import ServiceProfile
-from tasks.run_context import Run, observe_run, read_clock
+from tasks.run_context import observe_run, read_clock
 from tasks.scratch_database import RestoredFacts, ScratchServer, open_scratch_server
 from tasks.verification import reread_set
 
@@ -71,7 +71,7 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
         if not differences:
             differences = _restore_and_compare(profile, server, scratch, manifest)
         seconds = (read_clock() - began).total_seconds()
-        verdict = _record(profile, run, manifest, differences)
+        verdict = backup_sets.record_verdict(profile, set_id, "drill", differences, run.started)
     publish_drill(manifest, verdict, seconds, differences)
     if differences:
         raise DamagedSetError(f"{service}: set {set_id} failed its restore drill. {' '.join(differences)}")
@@ -110,19 +110,3 @@ def _compare(manifest: Manifest, found: RestoredFacts) -> tuple[str, ...]:
     if isinstance(found, PostgresqlFacts):
         return compare_postgresql(manifest.postgresql, found) if manifest.postgresql else ()
     return compare_collections(manifest.mongodb.collections, found) if manifest.mongodb else ()
-
-
-def _record(
-    profile: ServiceProfile, run: Run, manifest: Manifest, differences: tuple[str, ...]
-) -> Verification:
-    ended = read_clock()
-    verdict = Verification(
-        set_id=manifest.set_id,
-        kind="drill",
-        verified_at=ended,
-        passed=not differences,
-        findings=differences,
-        seconds=(ended - run.started).total_seconds(),
-    )
-    backup_sets.record_verification(profile, verdict)
-    return verdict

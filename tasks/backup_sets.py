@@ -2,7 +2,8 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -111,9 +112,28 @@ def publish_set(profile: ServiceProfile, manifest: Manifest) -> None:
 
 
 @_RETRIED
-def record_verification(profile: ServiceProfile, verification: Verification) -> None:
-    """Given a verdict, write it beside the set: the manifest is never touched again."""
-    open_repository(profile).record_verification(verification)
+def record_verdict(
+    profile: ServiceProfile,
+    set_id: str,
+    kind: Literal["reread", "drill"],
+    findings: tuple[str, ...],
+    began: datetime,
+) -> Verification:
+    """Given what a verification that began then found, write it beside the set and return it.
+
+    No finding is a pass. The manifest is never touched again.
+    """
+    ended = datetime.now(UTC)
+    verdict = Verification(
+        set_id=set_id,
+        kind=kind,
+        verified_at=ended,
+        passed=not findings,
+        findings=findings,
+        seconds=(ended - began).total_seconds(),
+    )
+    open_repository(profile).record_verification(verdict)
+    return verdict
 
 
 @_RETRIED

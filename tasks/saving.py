@@ -3,52 +3,48 @@
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
 from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import BaseModel, ConfigDict
 
 from tasks.application_files import save_application
 from tasks.artifacts import Progress
 from tasks.backup_sets import locate_set
 from tasks.database_source import DatabaseSource
-from tasks.records.backup import ApplicationContent, Consistency, Manifest
+from tasks.records.backup import ApplicationContent, Manifest
+from tasks.records.plans import BackupOrder
 from tasks.records.service import ServiceProfile
 
 
-class SetDraft(BaseModel):
-    """What is known of a set before it is saved."""
-
-    model_config = ConfigDict(frozen=True)
-
-    set_id: str
-    service: str
-    kind: Literal["nightly", "emergency"]
-    reason: str
-    started_at: datetime
-    consistency: Consistency
-
-
-def save_set(profile: ServiceProfile, source: DatabaseSource, draft: SetDraft) -> Manifest:
-    """Given a held database and a draft, save database and application; return the manifest to publish.
+def save_set(
+    profile: ServiceProfile, source: DatabaseSource, order: BackupOrder, set_id: str, started: datetime
+) -> Manifest:
+    """Given a held database, save it and the application; return the manifest to publish.
 
     Every part is a task of its own, so that a retry repeats only what failed; ``backup.width`` of them run
     side by side. The first part that fails for good ends it, and nothing is published.
     """
-    location = locate_set(profile, draft.set_id)
+    location = locate_set(profile, set_id)
     with ThreadPoolTaskRunner[Any](max_workers=profile.backup.width) as runner:
         futures: list[PrefectFuture[Any]] = source.submit(runner, location)
         parameters = {"application": profile.application, "location": location}
         futures.append(runner.submit(save_application, parameters))
-        saved = _await_all(futures, f"{draft.kind}-backup", draft)
+        progress = Progress(f"{order.kind}-backup", profile.name)
+        progress.start(f"Saving {len(futures)} parts of {profile.name} into set {set_id}")
+        saved = _await_all(futures, progress)
     mongodb, postgresql = source.conclude(
         [content for content in saved if not isinstance(content, ApplicationContent)]
     )
     (application,) = (content for content in saved if isinstance(content, ApplicationContent))
     return Manifest(
-        **draft.model_dump(),
+        set_id=set_id,
+        service=profile.name,
+        kind=order.kind,
+        reason=order.reason,
+        started_at=started,
         finished_at=datetime.now(UTC),
+        consistency=source.consistency,
         mongodb=mongodb,
         postgresql=postgresql,
         application=application,
@@ -60,9 +56,7 @@ def save_set(profile: ServiceProfile, source: DatabaseSource, draft: SetDraft) -
     )
 
 
-def _await_all(futures: list[PrefectFuture[Any]], runbook: str, draft: SetDraft) -> list[Any]:
-    progress = Progress(runbook, draft.service)
-    progress.start(f"Saving {len(futures)} parts of {draft.service} into set {draft.set_id}")
+def _await_all(futures: list[PrefectFuture[Any]], progress: Progress) -> list[Any]:
     results = []
     for future in as_completed(futures):
         results.append(future.result())

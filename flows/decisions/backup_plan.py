@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
+from flows.decisions.backup_judgement import expect_summary
+from flows.decisions.retention import plan_retention
+from tasks.records.backup import RepositoryState
 from tasks.records.figures import say_count
-from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
+from tasks.records.plans import BackupOrder, BackupPlan, PlannedPart, RetentionPlan
 from tasks.records.service import ServiceProfile
-
-__all__ = ["BackupPlan", "PlannedPart", "check_drift", "plan_backup"]
 
 
 def plan_backup(  # noqa: PLR0913, PLR0917 - each is one line of the plan that the operator reads
@@ -28,6 +30,27 @@ def plan_backup(  # noqa: PLR0913, PLR0917 - each is one line of the plan that t
         consistency=consistency_sentence,
         lateness=late_sentence,
         refusal=_refuse_parts(parts, profile) or _refuse_plans_of_others(profile, retention),
+    )
+
+
+def plan_retention_around(
+    profile: ServiceProfile, order: BackupOrder, state: RepositoryState, set_id: str, started: datetime
+) -> RetentionPlan:
+    """Given the set that is being made, return what retention does once it is published and verified.
+
+    Ages are counted from the start of the run, before and after the backup alike.
+    """
+    if order.kind == "emergency":
+        # Before a risky operation nothing is deleted, whatever the policy says.
+        return RetentionPlan(profile.name, started, (), (), None)
+    return plan_retention(
+        state,
+        profile.backup.retention,
+        profile.zone,
+        state.observed_at,
+        expected=expect_summary(set_id, order.kind, started, None),
+        most_deletes=order.allow_deletes,
+        as_of=started,
     )
 
 

@@ -16,8 +16,6 @@ from tasks.records.figures import say_count, say_period
 from tasks.records.plans import RetentionPlan, SetDecision
 from tasks.records.service import Retention
 
-__all__ = ["RetentionPlan", "SetDecision", "plan_retention"]
-
 # Clocks of a host and of a store differ a little; a clock that was set back differs more.
 _CLOCK_SKEW = timedelta(minutes=5)
 # A set that nobody wrote to for a day has no run any more.

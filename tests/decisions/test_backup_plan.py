@@ -1,12 +1,14 @@
 """When a backup is refused, and when what was shown no longer holds."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from flows.decisions.backup_plan import PlannedPart, check_drift, plan_backup
-from flows.decisions.retention import RetentionPlan, SetDecision
+from flows.decisions.backup_judgement import expect_summary
+from flows.decisions.backup_plan import check_drift, plan_backup, plan_retention_around
+from tasks.records.backup import RepositoryState
+from tasks.records.plans import BackupOrder, PlannedPart, RetentionPlan, SetDecision
 from tasks.records.service import Application, Backup, Database, Destination, Retention, ServiceProfile
 
 NOW = datetime(2026, 11, 21, 1, 0, tzinfo=UTC)
@@ -85,3 +87,27 @@ def test_any_difference_between_shown_and_fresh_deletes_is_drift(
         assert found is not None
         assert says in found
         assert found.startswith("Nothing was deleted")
+
+
+STATE = RepositoryState(service="invoice", observed_at=NOW, sets=(), unfinished=())
+
+
+def test_an_emergency_backup_deletes_nothing_whatever_the_policy_says() -> None:
+    order = BackupOrder(kind="emergency", reason="before migration 42", dry_run=False, allow_deletes=99)
+    old = expect_summary("s1", "nightly", NOW - timedelta(days=4000), None)
+    state = STATE.model_copy(update={"sets": (old,)})
+    plan = plan_retention_around(PROFILE, order, state, "tonight", NOW)
+    assert (plan.deletes, plan.collect, plan.refusal) == ((), (), None)
+
+
+def test_ages_are_counted_from_the_start_of_the_run_before_and_after_the_backup() -> None:
+    order = BackupOrder(kind="nightly", reason="Started by hand.", dry_run=False)
+    days = PROFILE.backup.retention.keep_days
+    young = expect_summary("s1", "nightly", NOW - timedelta(days=days) + timedelta(minutes=1), None)
+    newer = expect_summary("s2", "nightly", NOW - timedelta(days=1), None)
+    before = STATE.model_copy(update={"sets": (newer, young)})
+    after = before.model_copy(update={"observed_at": NOW + timedelta(hours=3)})
+    shown = plan_retention_around(PROFILE, order, before, "tonight", NOW)
+    fresh = plan_retention_around(PROFILE, order, after, "tonight", NOW)
+    assert shown.keeps == fresh.keeps == ("s2", "s1")
+    assert check_drift(shown, fresh) is None

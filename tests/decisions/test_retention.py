@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.decisions.backup_judgement import expect_summary
-from flows.decisions.retention import RetentionPlan, plan_retention
+from flows.decisions.retention import plan_retention
 from tasks.records.backup import RepositoryState, SetSummary, UnfinishedSet
+from tasks.records.plans import RetentionPlan
 from tasks.records.service import Retention
 
 BERLIN = ZoneInfo("Europe/Berlin")
