@@ -1,6 +1,7 @@
 """Turn a reference into the secret that it names, inside the task that needs it and nowhere else."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import httpx
 from prefect.blocks.system import Secret
 
 from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
+
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 def resolve(reference: str) -> str:
@@ -31,6 +34,11 @@ def resolve(reference: str) -> str:
 
 def _from_environment(name: str) -> str:
     value = os.environ.get(name)
+    if not value and _VARIABLE.fullmatch(name) is None:
+        # It may be the secret itself, put in the variable's place: it is not repeated here.
+        raise ConfigurationError(
+            "That reference names no environment variable: write env: and the variable's name in capitals."
+        )
     if not value:
         raise ConfigurationError(f"The environment variable {name} is not set: set it for the worker.")
     return value
