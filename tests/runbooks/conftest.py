@@ -28,7 +28,6 @@ import pytest
 import yaml
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
-from isal import igzip
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import State
@@ -308,11 +307,12 @@ class Ledger:
             update={"set_id": set_id, "started_at": made, "finished_at": made + took, "kind": "nightly"}
         )
         repository.publish(old, pinned=pinned)
-        for kind in ("reread", "drill") if drilled else ("reread",):
+        kinds: list[Literal["reread", "drill"]] = ["reread", "drill"] if drilled else ["reread"]
+        for kind in kinds:
             repository.record_verification(
                 Verification(
                     set_id=set_id,
-                    kind=cast("Literal['reread', 'drill']", kind),
+                    kind=kind,
                     verified_at=made + took,
                     passed=True,
                     findings=(),
@@ -574,14 +574,6 @@ def proxies() -> Iterator[Callable[[int, Callable[[bytes, bool], bool]], Proxy]]
     yield make
     for proxy in made:
         proxy.close()
-
-
-def gunzip(content: bytes) -> bytes:
-    return bytes(igzip.decompress(content))
-
-
-def gzip(content: bytes) -> bytes:
-    return bytes(igzip.compress(content))
 
 
 @pytest.fixture

@@ -32,7 +32,6 @@ from flows.restore_drill import restore_drill
 from tasks.object_store_directory import DirectoryStore
 from tasks.object_store_s3 import S3Store
 
-ORDER: str
 FLOWS: dict[str, Any] = {
     "nightly_backup": nightly_backup,
     "emergency_backup": emergency_backup,
@@ -45,46 +44,50 @@ def die(*_: Any, **__: Any) -> NoReturn:
     raise AssertionError
 
 
-def watch_changes(order: dict[str, Any]) -> None:
-    """Count every change of a store, whichever thread makes it."""
-    numbers, turn = itertools.count(1), threading.Lock()
+class Changes:
+    """Counts every change of a store, whichever thread makes it, and dies or sleeps at the ordered one."""
 
-    def begin() -> int:
-        with turn:
-            number = next(numbers)
-        if number == order.get("kill_before"):
+    def __init__(self, order: dict[str, Any]) -> None:
+        self._order = order
+        self._numbers, self._turn = itertools.count(1), threading.Lock()
+
+    def begin(self) -> int:
+        with self._turn:
+            number = next(self._numbers)
+        if number == self._order.get("kill_before"):
             die()
-        if number == order.get("pause_before"):
-            time.sleep(order["pause_seconds"])
+        if number == self._order.get("pause_before"):
+            time.sleep(self._order["pause_seconds"])
         return number
 
-    def write_whole(original: Callable[..., Any]) -> Callable[..., Any]:
-        def write(store: Any, key: str, *content: Any) -> Any:
-            begin()
+    def whole(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def change(store: Any, key: str, *content: Any) -> Any:
+            self.begin()
             return original(store, key, *content)
 
-        return write
+        return change
 
-    def write_stream(original: Callable[..., Any]) -> Callable[..., Any]:
+    def streamed(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def write(store: Any, key: str, chunks: Iterable[bytes]) -> Any:
-            number = begin()
-
-            def dying() -> Iterator[bytes]:
-                for chunk in chunks:
-                    yield chunk[: len(chunk) // 2]
-                    if number == order.get("kill_within"):
-                        die()
-                    yield chunk[len(chunk) // 2 :]
-
-            return original(store, key, dying())
+            return original(store, key, self._within(self.begin(), chunks))
 
         return write
 
+    def _within(self, number: int, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            yield chunk[: len(chunk) // 2]
+            if number == self._order.get("kill_within"):
+                die()
+            yield chunk[len(chunk) // 2 :]
+
+
+def watch_changes(order: dict[str, Any]) -> None:
+    changes = Changes(order)
     for store in (DirectoryStore, S3Store):
         # A folder's ``write`` is its ``write_stream``.
         for name in ("write_if_absent", "delete", *(("write",) if store is S3Store else ())):
-            setattr(store, name, write_whole(getattr(store, name)))
-        store.write_stream = write_stream(store.write_stream)  # type: ignore[method-assign]
+            setattr(store, name, changes.whole(getattr(store, name)))
+        store.write_stream = changes.streamed(store.write_stream)  # type: ignore[method-assign]
 
 
 def replace(called: str, make: Callable[[Any], Any]) -> None:
@@ -124,4 +127,4 @@ def run(order: dict[str, Any]) -> None:
     unfinished.replace(answer)
 
 
-run(json.loads(ORDER))
+run(json.loads(globals()["ORDER"]))

@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import bson
 import pytest
@@ -144,7 +143,7 @@ def drop_an_index(content: bytes) -> bytes:
     return gzip.compress(json.dumps(metadata).encode())
 
 
-DAMAGE: dict[str, tuple[str, str, Callable[[bytes], bytes | None]]] = {
+DAMAGE: dict[str, tuple[Kind, str, Callable[[bytes], bytes | None]]] = {
     "a flipped bit in a collection": (
         "mongodb",
         "entries.bson.gz",
@@ -167,7 +166,7 @@ DAMAGE: dict[str, tuple[str, str, Callable[[bytes], bytes | None]]] = {
 
 @pytest.mark.parametrize(("kind", "name", "change"), DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_set_fails_its_drill_which_names_the_object_and_leaves_nothing_behind(
-    ledgers: Ledgers, kind: Any, name: str, change: Callable[[bytes], bytes | None]
+    ledgers: Ledgers, kind: Kind, name: str, change: Callable[[bytes], bytes | None]
 ) -> None:
     ledger = ledgers.make(kind)
     set_id = ledger.must_back_up()
@@ -265,11 +264,11 @@ def test_a_killed_drills_scratch_database_is_dropped_by_the_next_drill(
 
 def test_a_drill_never_restores_into_the_real_database(ledgers: Ledgers, sandbox: Sandbox) -> None:
     """A service whose real database is called like a scratch one would have it dropped."""
-    for kind in ("mongodb", "postgresql"):
-        ledger = ledgers.make(kind)  # type: ignore[arg-type]
+    for kind in KINDS:
+        ledger = ledgers.make(kind)
         set_id = ledger.must_back_up()
         scratch = name_scratch_database("ledger", set_id)
-        other = ledgers.make(kind, database=scratch)  # type: ignore[arg-type]
+        other = ledgers.make(kind, database=scratch)
         before = other.database.hash_content()
         assert before
         other.change(backup={"destination": {"url": ledger.root.as_uri()}})
