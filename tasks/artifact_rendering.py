@@ -16,7 +16,7 @@ from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
 _HASH_DIGITS = 12
 _LONGEST_CELL = 300
 # A longer name in its column would push the figures out of sight.
-_LONGEST_NAME = 48
+_LONGEST_NAME = 32
 _LONGEST_SENTENCE = 600
 _MOST_LINES = 200
 _MOST_SETS = 30

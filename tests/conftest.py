@@ -20,6 +20,8 @@ os.environ |= {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # Unpacking it would take it away from every other server of this virtual environment.
+    "PREFECT_SERVER_UI_ENABLED": "false",
 }
 for _name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE"):
     os.environ.pop(_name, None)

@@ -103,6 +103,8 @@ class PrefectServer:
                 "prefect.server.concurrency.lease_storage.filesystem"
             ),
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+            # By default all servers of one virtual environment unpack, and remove, the same files.
+            "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
             "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         }
         command = [sys.executable, "-m", "prefect", "server", "start"]

@@ -209,7 +209,7 @@ def test_keys_are_what_prefect_takes() -> None:
 def test_the_saved_table_has_every_collection_with_its_figures() -> None:
     rows = read_rows(render_saved(make_manifest(mongodb=True)))
     assert rows[1] == [
-        " ".join(NASTY.split())[:47] + "…",
+        " ".join(NASTY.split())[:31] + "…",
         "collection",
         "10,482",
         "14.2 MB",
@@ -252,7 +252,7 @@ def make_plan(refusal: str | None = None) -> BackupPlan:
 def test_a_plan_shows_parts_and_decisions() -> None:
     text = render_plan(make_plan(), BERLIN)
     rows = read_rows(text)
-    assert rows[1] == [" ".join(NASTY.split())[:47] + "…", "collection", "10,482", "14.2 MB"]
+    assert rows[1] == [" ".join(NASTY.split())[:31] + "…", "collection", "10,482", "14.2 MB"]
     assert rows[2] == ["empty", "collection", "0", "0 bytes"]
     assert rows[3] == ["/srv/invoice", "application", "", ""]
     assert rows[-1][1:4] == ["2026-11-12 02:00 CET", "500 bytes", "delete"]
