@@ -112,7 +112,7 @@ def find_client(program: str, directory: Path | None) -> str:
 
 def _judge(program: str, address: Address | None, returncode: int, said: str) -> RunbookError:
     lines = [line for line in said.splitlines() if line.strip()]
-    reason = lines[0] if lines else f"it ended with code {returncode} and said nothing"
+    reason = lines[0].removesuffix(".") if lines else f"it ended with code {returncode} and said nothing"
     where = str(address) if address else "the dump"
     if "server version mismatch" in said:
         return ConfigurationError(
@@ -122,9 +122,9 @@ def _judge(program: str, address: Address | None, returncode: int, said: str) ->
     if "password authentication failed" in said:
         return AccessDeniedError(f"{where} refuses the password: compare the URL with the server's.")
     if "permission denied" in said:
-        return AccessDeniedError(f"{program} may not read all of {where}: {reason}")
+        return AccessDeniedError(f"{program} may not read all of {where}: {reason}.")
     if "No space left on device" in said:
-        return StoreFullError(f"{where} has no disk space left: {reason}")
+        return StoreFullError(f"{where} has no disk space left: {reason}.")
     if CONNECTION_LOST.search(said):
-        return UnreachableError(f"{program} lost {where}: {reason}")
-    return SourceError(f"{program} failed on {where}: {reason}")
+        return UnreachableError(f"{program} lost {where}: {reason}.")
+    return SourceError(f"{program} failed on {where}: {reason}.")
