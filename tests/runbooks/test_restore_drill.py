@@ -16,7 +16,17 @@ from tasks.backup_manifest import format_manifest
 from tasks.backup_sets import locate_set
 from tasks.records.backup import Manifest, StoredObject
 from tasks.verification import reread_application, reread_collection, reread_dump
-from tests.runbooks.conftest import Children, Ledger, Ledgers, artifacts_of, completed, failed, wait_until
+from tests.runbooks.conftest import (
+    KINDS,
+    Children,
+    Kind,
+    Ledger,
+    Ledgers,
+    artifacts_of,
+    completed,
+    failed,
+    wait_until,
+)
 
 
 def scratch_databases(ledger: Ledger) -> set[str]:
