@@ -14,7 +14,7 @@ from tasks.backup_layout import MANIFEST, Layout, format_set_id, is_set_id, set_
 from tasks.backup_manifest import format_manifest, parse_manifest
 from tasks.backup_survey import Pin, Survey, survey
 from tasks.errors import AlreadyExistsError, ConfigurationError, DamagedSetError, NotFoundError, RefusedError
-from tasks.lease_generations import forget
+from tasks.lease_generations import forget, generations, living_among
 from tasks.object_store import ObjectStore
 from tasks.records.backup import Manifest, RepositoryState, Verification
 
@@ -116,10 +116,11 @@ class BackupRepository:
         """Leave a set to retention again; one that isn't pinned is no error."""
         self._store.delete(self._layout.pin(set_id))
 
-    def delete_set(self, set_id: str) -> None:
+    def delete_set(self, set_id: str, *, unless_leased: bool = False) -> None:
         """Delete a set, or finish the deletion that was begun; one that is gone is no error.
 
-        Raise ``RefusedError`` if it is pinned.
+        Raise ``RefusedError`` if it is pinned, or where that is asked, if somebody who reads it holds its
+        lease.
         """
         if self._exists(self._layout.tombstone(set_id)):
             self._delete_rest(set_id)
@@ -127,6 +128,8 @@ class BackupRepository:
         if self._exists(self._layout.pin(set_id)):
             raise RefusedError(f"The set {set_id} of {self.service} is pinned: unpin it first.")
         self._bury(set_id)
+        if unless_leased:
+            self._spare_leased(set_id)
         self._delete_rest(set_id)
 
     def collect_unfinished(self, set_id: str) -> None:
@@ -195,6 +198,20 @@ class BackupRepository:
     def _refuse_published(self, set_id: str) -> None:
         if self._exists(self._layout.manifest(set_id)):
             raise RefusedError(f"The set {set_id} of {self.service} is a backup, not an unfinished one.")
+
+    def _spare_leased(self, set_id: str) -> None:
+        """Take the tombstone away again if somebody holds the set's lease, and raise.
+
+        Whoever reads the set looks for the tombstone after taking the lease, and we the other way round: one
+        of us sees the other.
+        """
+        keys = generations(self._store, self.service, set_lease(set_id))
+        for lease in living_among(self._store, self.service, keys, self._now()).values():
+            self._store.delete(self._layout.tombstone(set_id))
+            raise RefusedError(
+                f"The set {set_id} of {self.service} is held by {lease.holder} ({lease.purpose}): it was not "
+                "deleted."
+            )
 
     def _exists(self, key: str) -> bool:
         return any(stored.key == key for stored in self._store.list_keys(key))

@@ -138,8 +138,11 @@ def record_verdict(
 
 @_RETRIED
 def delete_set(profile: ServiceProfile, set_id: str) -> None:
-    """Given a set, delete it: tombstone, manifest, data. A run killed in between is finished by the next."""
-    open_repository(profile).delete_set(set_id)
+    """Given a set, delete it: tombstone, manifest, data. A run killed in between is finished by the next.
+
+    Raise ``RefusedError`` if it is pinned or leased by now.
+    """
+    open_repository(profile).delete_set(set_id, unless_leased=True)
 
 
 @_RETRIED
