@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import random
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +15,7 @@ from deployments.sandbox.stack import Sandbox
 from flows.decisions.drill_plan import is_scratch_database, name_scratch_database
 from tasks.backup_manifest import format_manifest
 from tasks.backup_sets import locate_set
+from tasks.leases import hold_lease
 from tasks.records.backup import Manifest, StoredObject
 from tasks.verification import reread_application, reread_collection, reread_dump
 from tests.runbooks.conftest import (
@@ -335,3 +337,26 @@ def test_a_set_that_is_being_drilled_is_kept_by_retention(ledgers: Ledgers, chil
     end = drill.wait()
     assert end is not None
     assert end["type"] == "COMPLETED", end
+
+
+def test_a_drill_that_begins_just_before_its_set_is_deleted_keeps_it(
+    ledgers: Ledgers, children: Children
+) -> None:
+    """After retention's last look at the repository, and before the tombstone stands."""
+    ledger = ledgers.make("postgresql")
+    like, now = ledger.must_back_up(), datetime.now(UTC)
+    old = ledger.publish_old_set(like, timedelta(days=20), now=now)
+    # Lease, two objects, manifest, verdict, tombstone.
+    backup = children.start(ledger, pause_before=6, pause_seconds=2)
+    wait_until(lambda: len(ledger.keys("verifications")) == 3)
+    time.sleep(0.5)
+
+    with hold_lease(ledger.store, "ledger", f"set-{old}", purpose="restore drill", holder="somebody"):
+        end = backup.wait()
+
+    assert end is not None
+    assert end["type"] == "FAILED", end
+    assert f"The set {old} of ledger is held by somebody (restore drill)" in end["message"]
+    assert old in ledger.sets()
+    assert ledger.find_damage(old) == []
+    assert ledger.keys("tombstones") == []
