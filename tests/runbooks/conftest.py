@@ -204,6 +204,7 @@ class Ledger:
     folder: Path
     database: Database
     settings: dict[str, Any] = field(repr=False)
+    _opened: BackupRepository | None = field(default=None, repr=False)
 
     @property
     def services(self) -> Path:
@@ -224,7 +225,10 @@ class Ledger:
 
     @property
     def repository(self) -> BackupRepository:
-        return open_repository(self.profile)
+        """The repository of the profile as it is now, opened once."""
+        if self._opened is None:
+            self._opened = open_repository(self.profile)
+        return self._opened
 
     @property
     def store(self) -> ObjectStore:
@@ -249,6 +253,7 @@ class Ledger:
     def change(self, **sections: Mapping[str, Any]) -> None:
         """Change the profile, section by section."""
         self.settings = _merge(self.settings, sections)
+        self._opened = None
         (self.services / f"{self.name}.yaml").write_text(yaml.safe_dump(self.settings, sort_keys=False))
 
     def back_up(self, **parameters: Any) -> State[Any]:
@@ -578,7 +583,8 @@ def proxies() -> Iterator[Callable[[int, Callable[[bytes, bool], bool]], Proxy]]
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let tasks try again at once: the waiting is Prefect's, and not what is specified here."""
+    """Let tasks try again at once and MongoDB's driver give up soon: no waiting is specified here."""
+    monkeypatch.setattr("tasks.mongodb._SELECTION_MILLISECONDS", 500)
     for found in gc.get_objects():
         if type(found) is Task and found.retries:
             monkeypatch.setattr(found, "retry_delay_seconds", 0.1)

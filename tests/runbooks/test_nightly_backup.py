@@ -133,7 +133,8 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(ledger: Ledger) -> None:
     assert decisions_in(plan) == {kept: "keep", old: "delete"}
 
 
-def test_a_dry_run_does_not_wait_for_a_backup_under_way(ledger: Ledger) -> None:
+def test_a_dry_run_does_not_wait_for_a_backup_under_way(ledgers: Ledgers) -> None:
+    ledger = ledgers.make("postgresql")
     with hold_lease(ledger.store, "ledger", "repository", purpose="nightly backup", holder="somebody"):
         completed(ledger.back_up(dry_run=True))
 
@@ -229,7 +230,11 @@ def s3_destination(ledger: Ledger, sandbox: Sandbox, **changed: str) -> None:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_cannot_be_backed_up_is_refused_and_leaves_all_sets_as_they_were(
-    established: Ledger, sandbox: Sandbox, break_it: Callable[[Ledger, Sandbox], None], sentence: str
+    established: Ledger,
+    sandbox: Sandbox,
+    quick_retries: None,
+    break_it: Callable[[Ledger, Sandbox], None],
+    sentence: str,
 ) -> None:
     settings, sets, before = established.settings, established.sets(), settled(established)
     try:
@@ -450,9 +455,7 @@ def test_a_server_that_is_killed_in_mid_dump_fails_the_night_and_the_next_one_co
     sandbox: Sandbox,
     proxies: MakeProxy,
     quick_retries: None,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tasks.mongodb._SELECTION_MILLISECONDS", 500)
     for kind in KINDS:
         server: Any = {"mongodb": sandbox.mongodb, "postgresql": sandbox.postgresql}[kind]
         ledger = ledgers.make(kind)
@@ -591,7 +594,7 @@ def test_killed_in_the_middle_of_an_object_a_run_loses_nothing(ledgers: Ledgers,
 
 
 def test_killed_at_sampled_steps_the_same_holds_for_mongodb(ledgers: Ledgers, children: Children) -> None:
-    moments = sorted(random.Random(2).sample(range(2, 30), 4))
+    moments = sorted(random.Random(2).sample(range(2, 30), 3))
     assert sweep(ledgers.make("mongodb"), children, iter(moments))
 
 
@@ -618,8 +621,9 @@ def test_killed_at_any_time_on_s3_a_run_loses_nothing(ledgers: Ledgers, children
 
 
 def test_two_at_once_wait_for_each_other_and_the_log_says_for_whom(
-    ledger: Ledger, children: Children, caplog: pytest.LogCaptureFixture
+    ledgers: Ledgers, children: Children, caplog: pytest.LogCaptureFixture
 ) -> None:
+    ledger = ledgers.make("mongodb")
     # It stops before its third change, in the middle of saving.
     other = children.start(ledger, pause_before=3, pause_seconds=2)
     wait_until(lambda: ledger.keys("sets"))
@@ -656,8 +660,9 @@ def with_history(ledger: Ledger) -> tuple[str, set[str]]:
 
 
 def test_an_emptied_database_fails_the_night_and_evicts_nothing_even_if_its_size_is_accepted(
-    ledger: Ledger,
+    ledgers: Ledgers,
 ) -> None:
+    ledger = ledgers.make("mongodb")
     _, before = with_history(ledger)
     ledger.database.empty()
     for accept in (False, True):
@@ -670,7 +675,8 @@ def test_an_emptied_database_fails_the_night_and_evicts_nothing_even_if_its_size
         assert [verdict.passed for verdict in ledger.verdicts(set_id)] == [False]
 
 
-def test_a_size_far_from_the_usual_fails_the_night_until_somebody_accepts_it(ledger: Ledger) -> None:
+def test_a_size_far_from_the_usual_fails_the_night_until_somebody_accepts_it(ledgers: Ledgers) -> None:
+    ledger = ledgers.make("postgresql")
     goes, before = with_history(ledger)
     ledger.database.grow(1500, 2000)
 
@@ -738,8 +744,9 @@ def test_retention_deletes_exactly_what_was_shown(ledgers: Ledgers, keep_days: i
 
 
 def test_more_deletes_than_the_cap_are_refused_and_the_night_fails_although_it_was_saved(
-    ledger: Ledger,
+    ledgers: Ledgers,
 ) -> None:
+    ledger = ledgers.make("postgresql")
     ledger.change(backup={"retention": {"keep_days": 7, "most_deletes": 1}})
     like, now = ledger.must_back_up(), datetime.now(UTC)
     old = {ledger.publish_old_set(like, timedelta(days=days), now=now) for days in (8, 9)}

@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from dotenv import dotenv_values
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.logging.handlers import APILogHandler
@@ -28,6 +27,7 @@ from deployments.sandbox.stack import Sandbox
 from flows.nightly_backup import emergency_backup, nightly_backup
 from flows.restore_drill import restore_drill
 from tasks.backup_sets import open_repository
+from tasks.environment_file import parse
 from tasks.profiles import read_profile
 from tests.runbooks.conftest import KINDS, Ledger, Ledgers, completed, failed
 
@@ -62,9 +62,8 @@ def canaries_of(sandbox: Sandbox) -> dict[str, str]:
     """Return every secret of the sandbox: the operator's files, and what is secret in both ``.env`` files."""
     found = {path.name: path.read_text() for path in sandbox.vault.folder.iterdir()}
     for name in (INVOICE, PROPERTYPULSE):
-        for variable, value in dotenv_values(
-            sandbox.applications.environment_file(name), interpolate=False
-        ).items():
+        text = sandbox.applications.environment_file(name).read_text(encoding="utf-8")
+        for variable, value in parse(text).items():
             if value and SECRET_VARIABLES.search(variable) and "://127.0.0.1" not in value:
                 found[f"{name} {variable}"] = value
     return {name: value for name, value in found.items() if len(value) >= LEAST_SECRET}
