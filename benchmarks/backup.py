@@ -1,6 +1,6 @@
 """Measure the nightly backup against the runbooks' own commands: ratios in one run, medians of rounds.
 
-    python -m benchmarks.backup [--rounds 5] [--scale 1000] [--documents 600000]
+    python -m benchmarks.backup [--rounds 5] [--rows 4500000] [--documents 300000]
 
 Every round measures the reference and the flow one after the other on the same servers, so that a slow or
 busy machine slows both. PostgreSQL: ``pg_dump > file.sql`` and an upload of the file by boto3's transfer
@@ -34,7 +34,6 @@ from pymongo import MongoClient
 from rich.console import Console
 from rich.table import Table
 
-from deployments.sandbox import seed_propertypulse
 from deployments.sandbox.ports import Ports
 from deployments.sandbox.profiles import write_profiles
 from deployments.sandbox.stack import Sandbox
@@ -48,6 +47,20 @@ _SAMPLE_SECONDS = 0.05
 _MEGABYTE = 1_000_000
 _INSERT = 10_000
 _ACTIONS = ("CREATE", "UPDATE", "DELETE", "LOGIN", "LOGIN_FAILED", "EXPORT")
+
+
+# Payments as an application writes them: ids that do not repeat, words that do, money, moments and JSON.
+_PAYMENTS = """
+CREATE TABLE payments AS
+SELECT n AS id, 'pi_' || substr(md5(n::text), 1, 24) AS provider_intent_id,
+       'Lease payment for unit ' || n % 500 || ' of property ' || n % 9999 AS description,
+       (n * 7919 % 500000 / 100.0)::numeric(10, 2) AS amount,
+       timestamptz '2024-01-01 00:00Z' + n * interval '7 seconds' AS created_at,
+       jsonb_build_object('method', (array['card', 'ach', 'cash'])[1 + n % 3], 'attempt', n % 4,
+                          'email', 'tenant' || n % 50000 || '@example.com') AS metadata,
+       (array['PAID', 'PENDING', 'FAILED'])[1 + n % 3] AS status
+FROM generate_series(1, {rows}::bigint) AS n
+"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ def main() -> None:
     """Start a sandbox, fill it, measure, and print the figures beside their limits."""
     parser = argparse.ArgumentParser(description="Measure the nightly backup against the runbooks' commands.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=1000, help="PostgreSQL: 1000 is about a gigabyte")
+    parser.add_argument("--rows", type=int, default=4_500_000, help="PostgreSQL: about a gigabyte")
     parser.add_argument("--documents", type=int, default=300_000, help="MongoDB: 300,000 are about 120 MB")
     options = parser.parse_args()
     console = Console(highlight=False)
@@ -95,16 +108,16 @@ def main() -> None:
         figures = [
             Figure("demo: the whole run of invoice, seconds", demo.verified, 10, "orchestration included")
         ]
-        figures += measure_postgresql(console, sandbox, options.scale, options.rounds)
+        figures += measure_postgresql(console, sandbox, options.rows, options.rounds)
         figures += measure_mongodb(console, sandbox, options.documents, options.rounds)
     console.print(tabulate(figures))
 
 
-def measure_postgresql(console: Console, sandbox: Sandbox, scale: float, rounds: int) -> list[Figure]:
+def measure_postgresql(console: Console, sandbox: Sandbox, rows: int, rounds: int) -> list[Figure]:
     """Compare with the runbook's P17, and with ourselves at a tenth of the data."""
-    point_at_database(sandbox, "bench_small", scale / 10)
+    point_at_database(sandbox, "bench_small", rows // 10)
     small = run_flow(sandbox, "propertypulse")
-    url = point_at_database(sandbox, "bench_large", scale)
+    url = point_at_database(sandbox, "bench_large", rows)
     references, runs, plain_bytes, stored_bytes = [], [], 0, 0
     for number in range(1, rounds + 1):
         seconds, plain_bytes = dump_and_upload(sandbox, url)
@@ -210,13 +223,15 @@ def observe(pid: int) -> tuple[int, dict[int, int]]:
     return memory, written
 
 
-def point_at_database(sandbox: Sandbox, name: str, scale: float) -> str:
-    """Make a database of this scale and let the service's profile lead to it; return its URL."""
+def point_at_database(sandbox: Sandbox, name: str, rows: int) -> str:
+    """Make a database of so many payments and let the service's profile lead to it; return its URL."""
     with psycopg.connect(sandbox.postgresql.admin_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} OWNER {sandbox.postgresql.role}".encode())
-    seed_propertypulse.seed(
-        urlunsplit(urlsplit(sandbox.postgresql.owner_url())._replace(path=f"/{name}")), scale
-    )
+    owner = urlunsplit(urlsplit(sandbox.postgresql.owner_url())._replace(path=f"/{name}"))
+    with psycopg.connect(owner, autocommit=True) as connection:
+        connection.execute(_PAYMENTS.replace("{rows}", str(rows)).encode())
+        connection.execute("CREATE INDEX ON payments (created_at)")
+        connection.execute("VACUUM ANALYZE payments")
     bench = urlunsplit(urlsplit(sandbox.endpoints.postgresql_url)._replace(path=f"/{name}"))
     env_file = sandbox.state / f"{name}.env"
     env_file.write_text(f"DATABASE_URL='{bench}'\n", encoding="utf-8")

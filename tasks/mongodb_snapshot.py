@@ -9,7 +9,6 @@ Three ways, best first (the manifest says which was used):
 ``none``         a standalone server: every collection as of its own moment.
 """
 
-import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from pymongo.read_concern import ReadConcern
 from tasks.mongodb import RAW, Client, connect, database_of, translated
 from tasks.mongodb_dump_format import is_dumped
 from tasks.records.backup import Consistency
+from tasks.turns import Turns
 
 _BATCH_BYTES = 2 << 20
 _FIRST_BATCH_DOCUMENTS = 100
@@ -64,20 +64,20 @@ class MongodbSnapshot:
             query["readConcern"] = self.read_concern
         with translated(f"MongoDB, reading {self.database}.{shape.name}"):
             database = self.client[self.database].with_options(RAW)
-            with self.turn:
-                cursor = database.cursor_command(query, codec_options=RAW, session=self.session)
-            with cursor:
-                yield from self._batches(cursor)
-
-    def _batches(self, cursor: CommandCursor[Any]) -> Iterator[list[bytes]]:
-        while True:
             # A session is one conversation: threads that share it take turns.
             with self.turn:
-                documents, size = _take_batch(cursor)
-            if not documents:
-                return
-            yield documents
-            cursor.batch_size(max(1, _BATCH_BYTES * len(documents) // size))
+                cursor = database.cursor_command(query, codec_options=RAW, session=self.session)
+                cursor.batch_size(_FIRST_BATCH_DOCUMENTS)
+                documents = _take_batch(cursor, _FIRST_BATCH_DOCUMENTS)
+            with cursor:
+                while documents:
+                    yield documents
+                    if not cursor.alive:
+                        return
+                    wanted = max(1, _BATCH_BYTES * len(documents) // sum(map(len, documents)))
+                    cursor.batch_size(wanted)
+                    with self.turn:
+                        documents = _take_batch(cursor, wanted)
 
     @property
     def skips_capped(self) -> bool:
@@ -85,16 +85,16 @@ class MongodbSnapshot:
         return int(self.server_version.partition(".")[0]) < _CAPPED_SNAPSHOTS_SINCE
 
 
-def _take_batch(cursor: CommandCursor[Any]) -> tuple[list[bytes], int]:
-    """Return documents of about a batch, by their size and not their number: any one may have 16 MiB."""
+def _take_batch(cursor: CommandCursor[Any], most: int) -> list[bytes]:
+    """Return so many documents, but fewer if they are large: any one may have 16 MiB."""
     documents, size = [], 0
     for document in cursor:
         raw = bytes(document.raw)
         documents.append(raw)
         size += len(raw)
-        if size >= _BATCH_BYTES:
+        if size >= _BATCH_BYTES or len(documents) >= most:
             break
-    return documents, size
+    return documents
 
 
 def list_shapes(client: Client, database: str) -> tuple[CollectionShape, ...]:
@@ -140,7 +140,7 @@ def open_snapshot(url: str) -> Generator[MongodbSnapshot]:
                         explanation="Every collection was read in one snapshot read transaction.",
                     ),
                     session=session,
-                    turn=threading.Lock(),
+                    turn=Turns(),
                 )
                 session.abort_transaction()
         else:

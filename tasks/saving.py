@@ -15,6 +15,7 @@ from tasks.database_source import DatabaseSource
 from tasks.records.backup import ApplicationContent, Manifest
 from tasks.records.plans import BackupOrder
 from tasks.records.service import ServiceProfile
+from tasks.streams import quick_thread_switches
 
 
 def save_set(
@@ -26,7 +27,7 @@ def save_set(
     side by side. The first part that fails for good ends it, and nothing is published.
     """
     location = locate_set(profile, set_id)
-    with ThreadPoolTaskRunner[Any](max_workers=profile.backup.width) as runner:
+    with quick_thread_switches(), ThreadPoolTaskRunner[Any](max_workers=profile.backup.width) as runner:
         futures: list[PrefectFuture[Any]] = source.submit(runner, location)
         parameters = {"application": profile.application, "location": location}
         futures.append(runner.submit(save_application, parameters))

