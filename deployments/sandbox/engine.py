@@ -155,11 +155,15 @@ class PrefectWorker:
             SandboxError: it does not come up.
         """
         client = client_environment(self._supervisor.state, self._ports)
+        temporary = Path(client["PREFECT_HOME"]) / "tmp"
+        temporary.mkdir(parents=True, exist_ok=True)
         environment = {
             **client,
             **self._extra,
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+            # Prefect's runner keeps a folder of one name for all users of a machine in the temporary folder.
+            "TMPDIR": str(temporary),
         }
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", WORK_POOL]
         command += ["--type", "process", "--name", WORKER]
