@@ -485,6 +485,7 @@ class Children:
             "flow": flow,
             "parameters": {"service": ledger.name},
             "answer": str(answer),
+            "go": str(answer.with_suffix(".go")),
             **order,
         }
         script = str(Path(__file__).with_name("killed_run.py"))
@@ -505,6 +506,15 @@ class Child:
 
     process: BaseProcess
     answer: Path
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it has come to where it was ordered to pause."""
+        return self.answer.with_suffix(".paused").exists()
+
+    def go_on(self) -> None:
+        """Let it go on where it was ordered to pause."""
+        self.answer.with_suffix(".go").touch()
 
     def kill(self) -> None:
         """Send SIGKILL and wait until it is gone."""

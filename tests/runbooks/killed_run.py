@@ -5,8 +5,9 @@
 - ``kill_before``: SIGKILL just before the n-th change of the store (counted from 1);
 - ``kill_within``: SIGKILL in the middle of writing the n-th object;
 - ``kill_when_called``: "module:function", SIGKILL when that is called;
-- ``pause_before``, ``pause_seconds``: sleep before the n-th change of the store;
-- ``pause_when_called``, ``pause_seconds``: sleep when "module:function" is called;
+- ``pause_before``: wait before the n-th change of the store until the test lets it go on;
+- ``pause_when_called``: wait when "module:function" is called until the test lets it go on;
+- ``go``: the file that lets it go on;
 - ``retry_seconds``: wait so long between the tries of a task.
 """
 
@@ -38,6 +39,8 @@ FLOWS: dict[str, Any] = {
     "restore_drill": restore_drill,
 }
 
+PATIENCE_SECONDS = 40
+
 
 def die(*_: Any, **__: Any) -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
@@ -57,7 +60,7 @@ class Changes:
         if number == self._order.get("kill_before"):
             die()
         if number == self._order.get("pause_before"):
-            time.sleep(self._order["pause_seconds"])
+            wait_for(self._order["go"])
         return number
 
     def whole(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,9 +99,16 @@ def replace(called: str, make: Callable[[Any], Any]) -> None:
     setattr(module, function, make(getattr(module, function)))
 
 
-def after_pause(original: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+def wait_for(file: str) -> None:
+    Path(file).with_suffix(".paused").touch()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not Path(file).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def after_pause(original: Callable[..., Any], go: str) -> Callable[..., Any]:
     def pause(*args: Any, **kwargs: Any) -> Any:
-        time.sleep(seconds)
+        wait_for(go)
         return original(*args, **kwargs)
 
     return pause
@@ -110,7 +120,7 @@ def run(order: dict[str, Any]) -> None:
     if called := order.get("kill_when_called"):
         replace(called, lambda _: die)
     if called := order.get("pause_when_called"):
-        replace(called, lambda original: after_pause(original, order["pause_seconds"]))
+        replace(called, lambda original: after_pause(original, order["go"]))
     if "retry_seconds" in order:
         for found in gc.get_objects():
             if type(found) is Task:

@@ -13,6 +13,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -625,20 +626,27 @@ def test_two_at_once_wait_for_each_other_and_the_log_says_for_whom(
 ) -> None:
     ledger = ledgers.make("mongodb")
     # It stops before its third change, in the middle of saving.
-    other = children.start(ledger, pause_before=3, pause_seconds=2)
-    wait_until(lambda: ledger.keys("sets"))
+    other = children.start(ledger, pause_before=3)
+    wait_until(lambda: other.is_paused)
 
-    with caplog.at_level(logging.WARNING):
+    def waiting() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "is held by" in record.getMessage()]
+
+    def let_it_go_on() -> None:
+        wait_until(waiting)
+        other.go_on()
+
+    with caplog.at_level(logging.WARNING), ThreadPoolExecutor(1) as beside:
+        beside.submit(let_it_go_on)
         completed(ledger.back_up())
 
     end = other.wait()
     assert end is not None
     assert end["type"] == "COMPLETED", end
-    waiting = [record.getMessage() for record in caplog.records if "is held by" in record.getMessage()]
     assert re.fullmatch(
         rf"The lease repository of ledger is held by ledger for: nightly backup \(host \S+, process "
         rf"{other.process.pid}\), since .* unless it is renewed\.",
-        waiting[0],
+        waiting()[0],
     )
     sets = [ledger.manifest(set_id) for set_id in ledger.sets()]
     assert len(sets) == 2
@@ -773,9 +781,10 @@ def test_a_repository_that_changed_after_the_plan_was_shown_stops_retention(
     like, now = ledger.must_back_up(), datetime.now(UTC)
     first, second = (ledger.publish_old_set(like, timedelta(days=days), now=now) for days in (8, 9))
     # Before the fifth change, the verdict, the plan is shown and the set is published.
-    run = children.start(ledger, pause_before=5, pause_seconds=1.5)
-    wait_until(lambda: len(ledger.sets()) == 4)
+    run = children.start(ledger, pause_before=5)
+    wait_until(lambda: run.is_paused)
     ledger.repository.pin(second, "an auditor wants it")
+    run.go_on()
 
     end = run.wait()
 

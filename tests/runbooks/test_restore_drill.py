@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 import random
-import time
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -329,9 +329,9 @@ def test_two_drills_at_once_leave_each_others_scratch_database_alone(
         "restore_drill",
         parameters={"service": "ledger", "wanted_set": first},
         pause_when_called="tasks.postgresql_restore:observe_restored_database",
-        pause_seconds=2,
     )
     wait_until(lambda: scratch_databases(ledger))
+    threading.Timer(1, other.go_on).start()
     completed(ledger.drill())
     end = other.wait()
     assert end is not None
@@ -348,11 +348,11 @@ def test_a_set_that_is_being_drilled_is_kept_by_retention(ledgers: Ledgers, chil
         "restore_drill",
         parameters={"service": "ledger", "wanted_set": drilled},
         pause_when_called="tasks.postgresql_restore:observe_restored_database",
-        pause_seconds=3,
     )
     wait_until(lambda: scratch_databases(ledger))
 
     ledger.must_back_up()
+    drill.go_on()
 
     assert drilled in ledger.sets()
     assert other not in ledger.sets()
@@ -369,11 +369,11 @@ def test_a_drill_that_begins_just_before_its_set_is_deleted_keeps_it(
     like, now = ledger.must_back_up(), datetime.now(UTC)
     old = ledger.publish_old_set(like, timedelta(days=20), now=now)
     # Lease, two objects, manifest, verdict, tombstone.
-    backup = children.start(ledger, pause_before=6, pause_seconds=2)
-    wait_until(lambda: len(ledger.keys("verifications")) == 3)
-    time.sleep(0.5)
+    backup = children.start(ledger, pause_before=6)
+    wait_until(lambda: backup.is_paused)
 
     with hold_lease(ledger.store, "ledger", f"set-{old}", purpose="restore drill", holder="somebody"):
+        backup.go_on()
         end = backup.wait()
 
     assert end is not None
