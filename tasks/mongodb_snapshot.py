@@ -26,7 +26,7 @@ from tasks.mongodb_dump_format import is_dumped
 from tasks.records.backup import Consistency
 from tasks.turns import Turns
 
-_BATCH_BYTES = 2 << 20
+_BATCH_BYTES = 1 << 20
 _FIRST_BATCH_DOCUMENTS = 100
 _CAPPED_SNAPSHOTS_SINCE = 8
 _LONG_AGO = Timestamp(1, 1)
@@ -57,7 +57,7 @@ class MongodbSnapshot:
     turn: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
     def read(self, shape: CollectionShape) -> Iterator[list[bytes]]:
-        """Yield the documents' raw BSON in batches of about 2 MiB; the driver's errors leave as ours."""
+        """Yield the documents' raw BSON in batches of about 1 MiB; the driver's errors leave as ours."""
         stored = f"system.buckets.{shape.name}" if shape.kind == "timeseries" else shape.name
         query: dict[str, Any] = {"find": stored, "batchSize": _FIRST_BATCH_DOCUMENTS}
         if self.read_concern is not None and not (shape.options.get("capped") and self.skips_capped):

@@ -1,13 +1,13 @@
 """An object store on S3, or on anything that speaks it."""
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from botocore.config import Config
-from botocore.loaders import create_loader
 from botocore.session import Session
 
 from tasks.errors import ConfigurationError, NotFoundError, UnreachableError
@@ -23,8 +23,44 @@ READ_SECONDS: Final = 60
 ATTEMPTS: Final = 3
 # Parts of a backup are saved side by side, each with two parts of an object in flight.
 CONNECTIONS: Final = 64
-# Botocore's descriptions of the services, read once: each store after the first opens eight times as fast.
-_DESCRIPTIONS: Final = create_loader()
+Checksums = Literal["when_supported", "when_required"]
+
+
+@functools.lru_cache(maxsize=8)
+def _open_client(
+    endpoint_url: str | None,
+    region: str,
+    access_key_id: str | None,
+    secret_access_key: str | None,
+    checksums: Checksums,
+) -> "S3Client":
+    """Return the process's client of an endpoint: threads may share one, and making one takes 50 ms.
+
+    A key that was rotated makes another.
+    """
+    config = Config(
+        signature_version="s3v4",
+        s3={"addressing_style": "path" if endpoint_url else "auto"},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+        max_pool_connections=CONNECTIONS,
+        tcp_keepalive=True,
+        request_checksum_calculation=checksums,
+        response_checksum_validation=checksums,
+    )
+    try:
+        client = Session().create_client(
+            "s3",
+            endpoint_url=endpoint_url,
+            region_name=region,
+            aws_access_key_id=access_key_id,
+            aws_secret_access_key=secret_access_key,
+            config=config,
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"The endpoint_url or the region is no valid one: {error}.") from error
+    return cast("S3Client", client)
 
 
 class S3Store:
@@ -39,7 +75,7 @@ class S3Store:
         region: str = "us-east-1",
         access_key_id: str | None = None,
         secret_access_key: str | None = None,
-        checksums: Literal["when_supported", "when_required"] = "when_required",
+        checksums: Checksums = "when_required",
     ) -> None:
         """Given the bucket and how to get at it, open it without asking it anything.
 
@@ -49,31 +85,7 @@ class S3Store:
         self._bucket = bucket
         self._root = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
         self._place = urlsplit(endpoint_url).netloc.rpartition("@")[2] if endpoint_url else region
-        config = Config(
-            signature_version="s3v4",
-            s3={"addressing_style": "path" if endpoint_url else "auto"},
-            connect_timeout=CONNECT_SECONDS,
-            read_timeout=READ_SECONDS,
-            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            max_pool_connections=CONNECTIONS,
-            tcp_keepalive=True,
-            request_checksum_calculation=checksums,
-            response_checksum_validation=checksums,
-        )
-        session = Session()
-        session.register_component("data_loader", _DESCRIPTIONS)
-        try:
-            client = session.create_client(
-                "s3",
-                endpoint_url=endpoint_url,
-                region_name=region,
-                aws_access_key_id=access_key_id,
-                aws_secret_access_key=secret_access_key,
-                config=config,
-            )
-        except ValueError as error:
-            raise ConfigurationError(f"The endpoint_url or the region is no valid one: {error}.") from error
-        self._client = cast("S3Client", client)
+        self._client = _open_client(endpoint_url, region, access_key_id, secret_access_key, checksums)
 
     @property
     def address(self) -> str:
