@@ -12,6 +12,7 @@ from tasks.charts import chart_history
 from tasks.records.backup import Manifest, SetSummary, StoredObject, Verification
 from tasks.records.figures import say_bytes, say_count, say_duration, shorten
 from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
+from tasks.records.runbook_plan import RunbookPlan
 
 _HASH_DIGITS = 12
 _LONGEST_CELL = 300
@@ -66,6 +67,29 @@ def render_plan(plan: BackupPlan, zone: tzinfo = UTC) -> str:
             parts,
             "## What retention will do once the set is verified",
             _render_decisions(plan.retention, zone),
+        )
+    )
+
+
+def render_runbook_plan(plan: RunbookPlan) -> str:
+    """Return what a runbook means to change, act by act, and what that rests on."""
+    refused = [f"**Refused: {escape(plan.refusal, _LONGEST_SENTENCE)}**"] if plan.refusal else []
+    acts = render_table(
+        (">", "What", "Why", "How many", "How to undo"),
+        (
+            (number, act.what, act.why, act.how_many, act.undo)
+            for number, act in enumerate(plan.acts, start=1)
+        ),
+    )
+    rests_on = render_table(("It rests on", ""), plan.rests_on.items())
+    return "\n\n".join(
+        (
+            f"# Plan: {escape(plan.runbook)} of {plan.service}",
+            *refused,
+            escape(plan.summary, _LONGEST_SENTENCE),
+            acts,
+            rests_on,
+            f"Plan {plan.digest[:_HASH_DIGITS]}",
         )
     )
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.logging import get_run_logger
 
 from tasks.artifact_rendering import (
     render_drill,
@@ -18,17 +19,19 @@ from tasks.artifact_rendering import (
     render_history,
     render_plan,
     render_retention,
+    render_runbook_plan,
     render_saved,
 )
 from tasks.records.backup import Manifest, SetSummary, Verification
 from tasks.records.plans import BackupPlan, RetentionPlan
+from tasks.records.runbook_plan import RunbookPlan
 
 _WHOLE = 100.0
 
 
 # What an operator who looks through the list of artifacts will find in each.
 _DESCRIPTIONS = {
-    "plan": "What the run was about to do, and what retention would do afterwards.",
+    "plan": "What the run was about to do, and why.",
     "saved": "What the newest set holds, part by part.",
     "retention": "Which sets are kept or deleted, and why.",
     "history": "Size and duration of the last thirty sets, and how each was verified.",
@@ -69,6 +72,13 @@ def make_key(runbook: str, what: str, service: str) -> str:
 def publish_plan(plan: BackupPlan, *, zone: tzinfo = UTC, runbook: str = "nightly-backup") -> UUID:
     """Show what a backup is about to do."""
     return _publish(render_plan(plan, zone), runbook, "plan", plan.service)
+
+
+def publish_runbook_plan(plan: RunbookPlan) -> UUID:
+    """Show what a runbook is about to change; also in the log, which is all that a shell run has."""
+    text = render_runbook_plan(plan)
+    get_run_logger().info("The plan:\n\n%s\n", text)
+    return _publish(text, plan.runbook, "plan", plan.service)
 
 
 def publish_retention(

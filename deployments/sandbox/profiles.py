@@ -16,6 +16,7 @@ def write_profiles(state: Path, endpoints: Endpoints) -> Path:
     folder = state / "services"
     folder.mkdir(parents=True, exist_ok=True)
     for name, changes in _changes(state / "secrets", endpoints).items():
+        changes["state_directory"] = str(state / "runbooks")
         profile = yaml.safe_load((_SERVICES / f"{name}.yaml").read_text(encoding="utf-8"))
         text = yaml.safe_dump(_merge(profile, changes), sort_keys=False, allow_unicode=True)
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")

@@ -24,6 +24,25 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Login(_Section):
+    """A login that proves the service works for its users; the user exists for nothing else."""
+
+    url: str = Field(
+        pattern=r"^https?://",
+        description="Takes the login as a JSON body and answers 200 with a token",
+        examples=["http://127.0.0.1:8080/auth/login"],
+    )
+    user: str = Field(min_length=1, description="The probe user", examples=["probe@example.com"])
+    password: Reference = Field(
+        description="Reference to the probe user's password",
+        examples=["file:/etc/runbooks/invoice/probe-password"],
+    )
+    user_field: str = Field(default="email", description="The body's field for the user", examples=["email"])
+    password_field: str = Field(
+        default="password", description="The body's field for the password", examples=["password"]
+    )
+
+
 class Application(_Section):
     """The Node.js application as its host sees it."""
 
@@ -44,6 +63,27 @@ class Application(_Section):
         description="What keeps the application running", examples=["pm2"]
     )
     process_name: str = Field(min_length=1, description="Its name there", examples=["invoice-backend"])
+    process_manager_program: Path | None = Field(
+        default=None,
+        description="The process manager's command when it is not on PATH",
+        examples=["/usr/local/bin/pm2"],
+    )
+    start_within: timedelta = Field(
+        default=timedelta(seconds=60),
+        description="So long after a start it must be healthy (ISO 8601 duration)",
+        examples=["PT60S"],
+    )
+    login: Login | None = Field(default=None, description="A login that proves more than health does")
+    install_command: tuple[str, ...] = Field(
+        default=(),
+        description="Installs the dependencies, in the application's directory, without a shell",
+        examples=[["npm", "ci", "--omit=dev"]],
+    )
+    migrate_command: tuple[str, ...] = Field(
+        default=(),
+        description="Brings the database's schema up to the application's, likewise",
+        examples=[["npx", "prisma", "migrate", "deploy"]],
+    )
     log_files: tuple[Path, ...] = Field(
         default=(),
         description="Log files, relative to the directory",
@@ -167,6 +207,21 @@ class Backup(_Section):
     )
 
 
+class Approval(_Section):
+    """Which runbooks wait for a person before they change anything."""
+
+    required_for: tuple[str, ...] = Field(
+        default=(),
+        description="Names of runbooks that show their plan and wait",
+        examples=[["restore-database", "restore-application"]],
+    )
+    expires_after: timedelta = Field(
+        default=timedelta(hours=1),
+        description="No answer for so long is a no (ISO 8601 duration)",
+        examples=["PT1H"],
+    )
+
+
 class ServiceProfile(_Section):
     """One operated service. Adding a service is writing one of these."""
 
@@ -184,6 +239,12 @@ class ServiceProfile(_Section):
     application: Application = Field(description="The Node.js application")
     database: Database = Field(description="Its database")
     backup: Backup = Field(description="Its nightly backup")
+    approval: Approval = Field(default=Approval(), description="Which runbooks wait for a person")
+    state_directory: Path = Field(
+        default=Path("/var/lib/runbooks"),
+        description="Where the host keeps journals, the lock and the audit trail; private, on a local disk",
+        examples=["/var/lib/runbooks"],
+    )
 
     @property
     def zone(self) -> ZoneInfo:

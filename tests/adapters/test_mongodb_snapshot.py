@@ -97,7 +97,7 @@ def test_this_server_is_not_taken_for_one_that_holds_a_cluster_time(endpoints: E
         assert _find_moment(client, "invoice") is None
 
 
-def test_a_batch_is_about_four_mebibytes_however_large_the_documents(
+def test_a_batch_is_about_a_mebibyte_however_large_the_documents(
     database: Database[Document], url: str
 ) -> None:
     small: list[Document] = [{"_id": n} for n in range(300)]

@@ -177,10 +177,11 @@ def profile_rows(schema: Mapping[str, Any], of: str = "ServiceProfile", prefix: 
     """Yield the line that the reference has for every field of the profile."""
     record = schema if of == "ServiceProfile" else schema["$defs"][of]
     for name, field in record["properties"].items():
-        if "$ref" in field:
-            yield from profile_rows(schema, field["$ref"].rpartition("/")[2], f"{prefix}{name}.")
+        sections = [choice["$ref"] for choice in (field, *field.get("anyOf", ())) if "$ref" in choice]
+        if sections:
+            yield from profile_rows(schema, sections[0].rpartition("/")[2], f"{prefix}{name}.")
             continue
-        default = "required" if name in record["required"] else _say_value(field.get("default"))
+        default = "required" if name in record.get("required", ()) else _say_value(field.get("default"))
         example = _say_value(field["examples"][0])
         yield f"| `{prefix}{name}` | {_say_type(field)} | {default} | {field['description']} | {example} |"
 

@@ -380,6 +380,7 @@ class Ledgers:
                 **({"client_directory": str(at.pg_bin)} if kind == "postgresql" else {}),
             },
             "backup": {"destination": destination, "retention": {"keep_days": 7}},
+            "state_directory": str(folder / "state"),
         }
         ledger = Ledger(name, kind, folder, made, settings)
         ledger.lay_out()

@@ -1,0 +1,79 @@
+"""The folder in which this host keeps what must survive a kill: private, and on a local disk."""
+
+import os
+from pathlib import Path
+from typing import IO
+
+from tasks.errors import AccessDeniedError, ConfigurationError, StoreFullError
+from tasks.records.service import ServiceProfile
+
+_FULL = {28, 122}  # ENOSPC, EDQUOT
+
+
+def host_folder(profile: ServiceProfile) -> Path:
+    """Given a service, return its private folder on this host, made if it is missing.
+
+    Raise ``AccessDeniedError`` if the worker may not make it, ``ConfigurationError`` if it is open to others.
+    """
+    folder = profile.state_directory / profile.name
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = folder.stat().st_mode
+    except PermissionError:
+        raise AccessDeniedError(
+            f"{profile.name}: the worker may not make {folder}: make it for its user, mode 700, or correct "
+            "state_directory in the profile."
+        ) from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"{profile.name}: {folder} cannot be made ({error.strerror}): correct state_directory in the "
+            "profile."
+        ) from None
+    if mode & 0o077:
+        raise ConfigurationError(f"{profile.name}: {folder} is open to others: run chmod 700 on it.")
+    return folder
+
+
+def open_private(path: Path) -> IO[str]:
+    """Open a file of the folder to read and append, for its owner only; it is made if it is missing."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+", encoding="utf-8")
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line so that it is there after a power cut; raise ``StoreFullError`` if there is no room.
+
+    What a killed writer left of a last line goes first: nobody was told that it was written.
+    """
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        with os.fdopen(descriptor, "rb+", buffering=0) as file:
+            end = whole_lines(file.read())
+            file.truncate(len(end))
+            _write_all(file.fileno(), line + b"\n")
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StoreFullError(f"{path}: there is no room left on the disk: free some.") from None
+        raise
+    if is_new:
+        sync_folder(path.parent)
+
+
+def whole_lines(content: bytes) -> bytes:
+    """Return the content without what follows its last line's end."""
+    return content[: content.rfind(b"\n") + 1]
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's list of names survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]

@@ -1,0 +1,64 @@
+"""What every run that changes a service does around its acts: lock, journal, audit trail."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from prefect.logging import get_run_logger
+
+from tasks.errors import RefusedError, RunbookError
+from tasks.journal import Journal, list_open_journals, open_journal
+from tasks.records.runbook_plan import RunbookPlan
+from tasks.records.service import ServiceProfile
+from tasks.run_context import Run
+from tasks.service_lock import hold_service
+from tasks.trail import record_event
+
+BEGAN = "began"
+
+
+@contextmanager
+def mutating(profile: ServiceProfile, run: Run, plan: RunbookPlan) -> Generator[Journal]:
+    """Given a plan, hold the service while the block applies it; yield the journal, begun with the plan.
+
+    The block closes the journal when nothing is left to finish or undo. Raise ``RefusedError`` if a killed
+    run of any runbook left something.
+    """
+    with hold_service(profile, purpose=plan.runbook, holder=run.name):
+        if left := list_open_journals(profile):
+            raise RefusedError(
+                f"{profile.name}: a {left[0]} was killed and left something half done: start {left[0]} again "
+                "first, it puts that right. Nothing was changed."
+            )
+        journal = open_journal(profile, plan.runbook)
+        record_event(profile, run, plan.runbook, "began", plan=plan.digest, outcome=plan.summary)
+        journal.write(BEGAN, run=run.name, plan=plan.model_dump(mode="json"))
+        try:
+            yield journal
+        except RunbookError as error:
+            record_event(profile, run, plan.runbook, "failed", plan=plan.digest, outcome=str(error))
+            raise
+        record_event(profile, run, plan.runbook, "finished", plan=plan.digest)
+
+
+@contextmanager
+def settling(profile: ServiceProfile, run: Run, runbook: str) -> Generator[Journal | None]:
+    """Hold the service and yield the journal that a killed run of this runbook left open, or None.
+
+    The block finishes or undoes what the journal says, and closes it.
+    """
+    if runbook not in list_open_journals(profile):
+        yield None
+        return
+    with hold_service(profile, purpose=f"{runbook}, settling what a killed run left", holder=run.name):
+        journal = open_journal(profile, runbook)
+        if not journal.entries:
+            # Somebody else settled it while we waited.
+            yield None
+            return
+        get_run_logger().warning(
+            "A run of %s that began %s did not end: what it left is put right first.",
+            runbook,
+            f"{journal.entries[0].at:%Y-%m-%d %H:%M:%S %Z}",
+        )
+        yield journal
+        record_event(profile, run, runbook, "settled", outcome="What a killed run left was put right.")
