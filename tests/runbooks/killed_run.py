@@ -5,6 +5,8 @@
 - ``kill_before``: SIGKILL just before the n-th change of the store (counted from 1);
 - ``kill_within``: SIGKILL in the middle of writing the n-th object;
 - ``kill_when_called``: "module:function", SIGKILL when that is called;
+- ``kill_before_task``: SIGKILL just before the n-th task run begins;
+- ``kill_after_journal``: SIGKILL just after the n-th line of the journal is on the disk;
 - ``pause_before``: wait before the n-th change of the store until the test lets it go on;
 - ``pause_when_called``: wait when "module:function" is called until the test lets it go on;
 - ``go``: the file that lets it go on;
@@ -26,18 +28,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.task_engine import SyncTaskRunEngine
 from prefect.tasks import Task
 
-from flows.nightly_backup import emergency_backup, nightly_backup
-from flows.restore_drill import restore_drill
+from tasks.journal import Journal
 from tasks.object_store_directory import DirectoryStore
 from tasks.object_store_s3 import S3Store
 
-FLOWS: dict[str, Any] = {
-    "nightly_backup": nightly_backup,
-    "emergency_backup": emergency_backup,
-    "restore_drill": restore_drill,
-}
+# A flow that does not stand in the module of its name.
+MODULES = {"emergency_backup": "nightly_backup"}
 
 PATIENCE_SECONDS = 40
 
@@ -99,6 +98,31 @@ def replace(called: str, make: Callable[[Any], Any]) -> None:
     setattr(module, function, make(getattr(module, function)))
 
 
+def die_around_steps(order: dict[str, Any]) -> None:
+    """Die before the ordered task run, or after the ordered line of the journal."""
+    task_runs, lines, turn = itertools.count(1), itertools.count(1), threading.Lock()
+    begin_run, write = SyncTaskRunEngine.begin_run, Journal.write
+
+    def begin(engine: Any) -> None:
+        with turn:
+            number = next(task_runs)
+        if number == order.get("kill_before_task"):
+            die()
+        begin_run(engine)
+
+    def put_down(journal: Journal, step: str, **facts: Any) -> None:
+        write(journal, step, **facts)
+        if next(lines) == order.get("kill_after_journal"):
+            die()
+
+    SyncTaskRunEngine.begin_run = begin  # type: ignore[method-assign,assignment]
+    Journal.write = put_down  # type: ignore[method-assign,assignment]
+
+
+def find_flow(name: str) -> Any:
+    return getattr(importlib.import_module(f"flows.{MODULES.get(name, name)}"), name)
+
+
 def wait_for(file: str) -> None:
     Path(file).with_suffix(".paused").touch()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -117,6 +141,8 @@ def after_pause(original: Callable[..., Any], go: str) -> Callable[..., Any]:
 def run(order: dict[str, Any]) -> None:
     os.environ["RUNBOOK_SERVICES"] = order["services"]
     watch_changes(order)
+    die_around_steps(order)
+    flow = find_flow(order["flow"])
     if called := order.get("kill_when_called"):
         replace(called, lambda _: die)
     if called := order.get("pause_when_called"):
@@ -128,7 +154,7 @@ def run(order: dict[str, Any]) -> None:
     log = io.StringIO()
     logging.getLogger("prefect").addHandler(logging.StreamHandler(log))
     with temporary_settings({PREFECT_API_URL: order["api"], PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        state = FLOWS[order["flow"]](**order["parameters"], return_state=True)
+        state = flow(**order["parameters"], return_state=True)
     answer = Path(order["answer"])
     unfinished = answer.with_suffix(".unfinished")
     unfinished.write_text(
