@@ -1,10 +1,11 @@
-"""Which set a restore drill takes, and what its scratch database is called.
+"""Which set is restored, and what the databases beside the real one are called.
 
-The name is the fence: a drill creates and drops databases of this form and nothing else, ever.
+The name is the fence: drills and restores create and drop databases of these forms and nothing else, ever.
 """
 
 import hashlib
 import re
+from typing import Literal
 
 from flows.decisions.refusal import Refusal
 from tasks.records.backup import RepositoryState, SetSummary
@@ -16,7 +17,10 @@ _LONGEST_NAME = 63
 _SUFFIX = r"_\d{8}t\d{6}_[0-9a-f]{8}"
 _SUFFIX_LENGTH = 25
 _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)[Tt_-]?(\d\d)[:-]?(\d\d)[:-]?(\d\d)")
-_ANY_SCRATCH = re.compile(rf"drill_[a-z][a-z0-9_]*{_SUFFIX}")
+_ANY_SCRATCH = re.compile(rf"(?:drill|restore|aside)_[a-z][a-z0-9_]*{_SUFFIX}")
+
+# A drill's scratch database; a restore's new one; the old one while the new one is not proven.
+Purpose = Literal["drill", "restore", "aside"]
 
 
 def choose_set(state: RepositoryState, wanted: str) -> str | Refusal:
@@ -40,23 +44,23 @@ def choose_set(state: RepositoryState, wanted: str) -> str | Refusal:
     return Refusal(f"{missing}. {_list_sets(newest_first)}")
 
 
-def name_scratch_database(service: str, set_id: str) -> str:
-    """Return "drill_<service>_<the set's time>_<hash of its id>": valid for both servers, and repeatable.
+def name_scratch_database(service: str, set_id: str, purpose: Purpose = "drill") -> str:
+    """Return "<purpose>_<service>_<the set's time>_<hash of its id>": valid for both servers, repeatable.
 
     Service names have no underscore, so writing one for every dash keeps two services apart.
     """
     found = _TIME.search(set_id)
     digits = "".join(found.groups()) if found else "0" * 14
-    return f"{_scratch_prefix(service)}_{digits[:8]}t{digits[8:]}_{_short_hash(set_id)}"
+    return f"{_scratch_prefix(service, purpose)}_{digits[:8]}t{digits[8:]}_{_short_hash(set_id)}"
 
 
-def is_scratch_database(name: str, service: str) -> bool:
-    """Is this a database that a drill of this very service made? Only such a one may be dropped."""
-    return re.fullmatch(re.escape(_scratch_prefix(service)) + _SUFFIX, name, re.ASCII) is not None
+def is_scratch_database(name: str, service: str, purpose: Purpose = "drill") -> bool:
+    """Is this a database that a drill or restore of this very service made? Only such a one may be dropped."""
+    return re.fullmatch(re.escape(_scratch_prefix(service, purpose)) + _SUFFIX, name, re.ASCII) is not None
 
 
 def refuse_scratch_name(scratch: str, real: str) -> Refusal | None:
-    """Given the scratch database's name and the real one's, refuse if the drill could touch the real one."""
+    """Given the scratch database's name and the real one's, refuse if a drill or restore could touch the real one."""
     # MongoDB takes names that differ only in case for the same.
     if scratch.casefold() == real.casefold():
         return Refusal(f"The scratch database '{scratch}' is the real database: nothing was restored.")
@@ -64,18 +68,18 @@ def refuse_scratch_name(scratch: str, real: str) -> Refusal | None:
         return Refusal(f"'{scratch}' is no name of a scratch database: nothing was restored.")
     if _ANY_SCRATCH.fullmatch(real.casefold()) is not None:
         return Refusal(
-            f"The real database '{real}' is called like a drill's scratch database, and drills drop those: "
+            f"The real database '{real}' is called like a scratch database, and runbooks drop those: "
             "rename it first."
         )
     return None
 
 
-def _scratch_prefix(service: str) -> str:
+def _scratch_prefix(service: str, purpose: Purpose) -> str:
     name = service.replace("-", "_")
-    room = _LONGEST_NAME - len("drill_") - _SUFFIX_LENGTH
+    room = _LONGEST_NAME - len(f"{purpose}_") - _SUFFIX_LENGTH
     if len(name) > room:
         name = f"{name[: room - 9]}_{_short_hash(service)}"
-    return f"drill_{name}"
+    return f"{purpose}_{name}"
 
 
 def _short_hash(text: str) -> str:
