@@ -1,6 +1,7 @@
 """The folder in which this host keeps what must survive a kill: private, and on a local disk."""
 
 import os
+import pwd
 from pathlib import Path
 from typing import IO
 
@@ -13,12 +14,13 @@ _FULL = {28, 122}  # ENOSPC, EDQUOT
 def host_folder(profile: ServiceProfile) -> Path:
     """Given a service, return its private folder on this host, made if it is missing.
 
-    Raise ``AccessDeniedError`` if the worker may not make it, ``ConfigurationError`` if it is open to others.
+    Raise ``AccessDeniedError`` if the worker may not make it or it is another user's, ``ConfigurationError``
+    if it is open to others.
     """
     folder = profile.state_directory / profile.name
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = folder.stat().st_mode
+        found = folder.stat()
     except PermissionError:
         raise AccessDeniedError(
             f"{profile.name}: the worker may not make {folder}: make it for its user, mode 700, or correct "
@@ -29,9 +31,21 @@ def host_folder(profile: ServiceProfile) -> Path:
             f"{profile.name}: {folder} cannot be made ({error.strerror}): correct state_directory in the "
             "profile."
         ) from None
-    if mode & 0o077:
+    if found.st_uid != os.geteuid():
+        # Even root's files there would lock the worker out.
+        raise AccessDeniedError(
+            f"{profile.name}: {folder} belongs to the user {_name_user(found.st_uid)}: run this as that user."
+        )
+    if found.st_mode & 0o077:
         raise ConfigurationError(f"{profile.name}: {folder} is open to others: run chmod 700 on it.")
     return folder
+
+
+def _name_user(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
 
 
 def open_private(path: Path) -> IO[str]:

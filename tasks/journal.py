@@ -4,6 +4,7 @@ A journal is a file of the host that acts, ``<state_directory>/<service>/journal
 as the run is not over; then it moves to ``closed/`` beside it. A line is on the disk before the act is begun.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -28,7 +29,10 @@ class JournalEntry(BaseModel):
 
 
 class Journal:
-    """The journal of one runbook of one service. Who writes to it holds the service's lock."""
+    """The journal of one runbook of one service. Who writes to it holds the service's lock.
+
+    ``outcome`` is what it was closed with, in words.
+    """
 
     def __init__(self, folder: Path, runbook: str) -> None:
         """Given the folder of the journals, read what an earlier run left, if anything.
@@ -38,7 +42,8 @@ class Journal:
         self._folder, self.runbook = folder, runbook
         self._path = folder / f"{runbook}.jsonl"
         self._entries = list(_read(self._path))
-        if self.has(CLOSED):
+        self.outcome = ""
+        if _is_closed(self._entries):
             # Killed between its last line and the move.
             self._archive()
 
@@ -64,6 +69,7 @@ class Journal:
     def close(self, outcome: str) -> None:
         """Say that nothing is left to finish or undo."""
         self.write(CLOSED, outcome=outcome)
+        self.outcome = outcome
         self._archive()
 
     def _archive(self) -> None:
@@ -81,16 +87,22 @@ def open_journal(profile: ServiceProfile, runbook: str) -> Journal:
 
 
 def list_open_journals(profile: ServiceProfile) -> tuple[str, ...]:
-    """Given a service, return the runbooks of which a killed run left something to finish or undo."""
-    folder = _journals(profile)
-    names = sorted(path.stem for path in folder.glob("*.jsonl"))
-    return tuple(name for name in names if Journal(folder, name).entries)
+    """Given a service, return the runbooks of which a killed run left something to finish or undo.
+
+    Nothing is moved: who asks need not hold the service, and whoever does may be writing.
+    """
+    found = ((path.stem, _read(path)) for path in sorted(_journals(profile).glob("*.jsonl")))
+    return tuple(runbook for runbook, entries in found if entries and not _is_closed(entries))
 
 
 def _journals(profile: ServiceProfile) -> Path:
     folder = host_folder(profile) / "journals"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
+
+
+def _is_closed(entries: Sequence[JournalEntry]) -> bool:
+    return any(entry.step == CLOSED for entry in entries)
 
 
 def _read(path: Path) -> tuple[JournalEntry, ...]:

@@ -1,8 +1,12 @@
 """Two real stores for every specification of a store: a folder and an S3 server of our own."""
 
+import multiprocessing
+import runpy
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,11 @@ from deployments.sandbox.vault import Vault
 from tasks.object_store import ObjectStore
 from tasks.object_store_directory import DirectoryStore
 from tasks.object_store_s3 import S3Store
+from tasks.profiles import read_profile
+from tasks.records.service import Destination, ServiceProfile
+
+PROJECT = Path(__file__).parents[2]
+StartChild = Callable[[str, ServiceProfile], tuple[BaseProcess, Connection]]
 
 
 @dataclass(frozen=True)
@@ -64,3 +73,40 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
         return DirectoryStore(tmp_path / "store")
     server: S3Server = request.getfixturevalue("s3_server")
     return server.store(f"test-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> ServiceProfile:
+    """A service with nothing but a folder on this host and a store on another folder."""
+    profile = read_profile(PROJECT / "deployments" / "services" / "invoice.yaml")
+    destination = Destination(url=(tmp_path / "store").as_uri())
+    return profile.model_copy(
+        update={
+            "state_directory": tmp_path / "state",
+            "backup": profile.backup.model_copy(update={"destination": destination}),
+        }
+    )
+
+
+@pytest.fixture
+def start_child() -> Iterator[StartChild]:
+    """A starter of processes that do what ``killed_process.py`` says; none outlives the test."""
+    context = multiprocessing.get_context("forkserver")
+    # Prefect is imported once, so that each child starts in a fraction of a second.
+    context.set_forkserver_preload(["tasks.mutation"])
+    started: list[BaseProcess] = []
+
+    def start(act: str, profile: ServiceProfile) -> tuple[BaseProcess, Connection]:
+        hear, tell = context.Pipe(duplex=False)
+        words = {"ACT": act, "PROFILE": profile.model_dump_json(), "TELL": tell}
+        script = str(Path(__file__).with_name("killed_process.py"))
+        process = context.Process(target=runpy.run_path, args=(script, words))
+        process.start()
+        tell.close()
+        started.append(process)
+        return process, hear
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
