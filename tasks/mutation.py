@@ -20,8 +20,8 @@ BEGAN = "began"
 def mutating(profile: ServiceProfile, run: Run, plan: RunbookPlan) -> Generator[Journal]:
     """Given a plan, hold the service while the block applies it; yield the journal, begun with the plan.
 
-    The block closes the journal when nothing is left to finish or undo. Raise ``RefusedError`` if a killed
-    run of any runbook left something.
+    The block closes the journal when nothing is left to finish or undo; one that ends before its first step
+    leaves nothing. Raise ``RefusedError`` if a killed run of any runbook left something.
     """
     with hold_service(profile, purpose=plan.runbook, holder=run.name):
         if left := list_open_journals(profile):
@@ -34,10 +34,12 @@ def mutating(profile: ServiceProfile, run: Run, plan: RunbookPlan) -> Generator[
         journal.write(BEGAN, run=run.name, plan=plan.model_dump(mode="json"))
         try:
             yield journal
-        except RunbookError as error:
-            record_event(profile, run, plan.runbook, "failed", plan=plan.digest, outcome=str(error))
+        except Exception as error:
+            # What is no RunbookError is a defect of ours, and its text may hold anything.
+            outcome = str(error) if isinstance(error, RunbookError) else type(error).__name__
+            record_event(profile, run, plan.runbook, "failed", plan=plan.digest, outcome=outcome)
             raise
-        record_event(profile, run, plan.runbook, "finished", plan=plan.digest)
+        record_event(profile, run, plan.runbook, "finished", plan=plan.digest, outcome=journal.outcome)
 
 
 @contextmanager
@@ -61,4 +63,4 @@ def settling(profile: ServiceProfile, run: Run, runbook: str) -> Generator[Journ
             f"{journal.entries[0].at:%Y-%m-%d %H:%M:%S %Z}",
         )
         yield journal
-        record_event(profile, run, runbook, "settled", outcome="What a killed run left was put right.")
+        record_event(profile, run, runbook, "settled", outcome=journal.outcome)

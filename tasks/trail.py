@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from pydantic import ValidationError
 
@@ -20,7 +22,8 @@ from tasks.host_folder import append_line, host_folder, open_private, whole_line
 from tasks.object_store import ObjectStore
 from tasks.opening_stores import open_store
 from tasks.records.service import ServiceProfile
-from tasks.records.trail import Event, TrailLine
+from tasks.records.trail import CheckedTrail, Event, TrailLine
+from tasks.retrying import is_transient
 from tasks.run_context import Run
 
 BEGINNING: Final = "0" * 64
@@ -59,11 +62,28 @@ def record_event(  # noqa: PLR0913  who, what, by which plan, and how it ended
     return line
 
 
-def check_trail(profile: ServiceProfile) -> tuple[int, tuple[str, ...]]:
-    """Given a service, return how many lines its trail has and a sentence for everything wrong with it."""
-    lines = _lines(host_folder(profile) / "trail.jsonl")
-    store = open_store(profile.backup.destination)
-    return len(lines), (*_break_in_chain(lines), *_differences(lines, _read_copies(store, profile.name)))
+@task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=is_transient,
+)
+def check_trail(profile: ServiceProfile) -> CheckedTrail:
+    """Given a service, return its trail and a sentence for everything wrong with it.
+
+    Raise ``UnreachableError`` if the store, which has the copies, does not answer.
+    """
+    folder = host_folder(profile)
+    with _locked(folder / "trail.lock"):
+        # A run that is writing has its line here first and in the store a moment later.
+        lines = _lines(folder / "trail.jsonl")
+        copies = _read_copies(open_store(profile.backup.destination), profile.name)
+    parsed = (_parse(content) for content in lines)
+    return CheckedTrail(
+        lines=tuple(line for line in parsed if line is not None),
+        findings=(*_break_in_chain(lines), *_differences(lines, copies)),
+    )
 
 
 def _break_in_chain(lines: list[bytes]) -> Iterator[str]:
@@ -81,14 +101,15 @@ def _break_in_chain(lines: list[bytes]) -> Iterator[str]:
         previous = line.hash
 
 
-def _differences(lines: list[bytes], copies: dict[int, bytes]) -> Iterator[str]:
-    here = dict(enumerate(lines, start=1))
-    for number in sorted(copies.keys() - here.keys()):
-        yield f"Line {number} is in the store and not on this host: the trail's end was cut off."
-    for number in sorted(here.keys() - copies.keys()):
-        yield f"Line {number} is on this host and not in the store: it was added by hand, or never copied."
-    for number in sorted(here.keys() & copies.keys()):
-        if here[number] != copies[number]:
+def _differences(lines: list[bytes], copies: dict[str, bytes]) -> Iterator[str]:
+    here = {_copy_name(number): (number, content) for number, content in enumerate(lines, start=1)}
+    for name in sorted(copies.keys() - here.keys()):
+        yield f"{name} is in the store and not on this host: the trail's end was cut off, or it was added."
+    for name in sorted(here.keys() - copies.keys()):
+        yield f"Line {here[name][0]} is on this host and not in the store: added by hand, or never copied."
+    for name in sorted(here.keys() & copies.keys()):
+        number, content = here[name]
+        if content != copies[name]:
             yield f"Line {number} differs from its copy in the store: one of them was altered."
 
 
@@ -96,7 +117,7 @@ def _copy(store: ObjectStore, service: str, lines: list[bytes]) -> None:
     """Copy what the store does not have yet; what it has is never written again."""
     known = {stored.key for stored in store.list_keys(_prefix(service))}
     for number, content in enumerate(lines, start=1):
-        key = _key(service, number)
+        key = f"{_prefix(service)}{_copy_name(number)}"
         if key not in known:
             try:
                 store.write_if_absent(key, content)
@@ -104,31 +125,34 @@ def _copy(store: ObjectStore, service: str, lines: list[bytes]) -> None:
                 continue
 
 
-def _read_copies(store: ObjectStore, service: str) -> dict[int, bytes]:
+def _read_copies(store: ObjectStore, service: str) -> dict[str, bytes]:
     keys = [stored.key for stored in store.list_keys(_prefix(service))]
-    return {int(key.rpartition("/")[2].removesuffix(".json")): store.read(key) for key in keys}
+    return {key.removeprefix(_prefix(service)): store.read(key) for key in keys}
 
 
 def _prefix(service: str) -> str:
     return f"{service}/trail/"
 
 
-def _key(service: str, number: int) -> str:
-    return f"{_prefix(service)}{number:010d}.json"
+def _copy_name(number: int) -> str:
+    return f"{number:010d}.json"
 
 
 def _lines(path: Path) -> list[bytes]:
     try:
-        return whole_lines(path.read_bytes()).splitlines()
+        # Only a line feed ends a line: splitlines would take an altered one for another end.
+        return whole_lines(path.read_bytes()).split(b"\n")[:-1]
     except FileNotFoundError:
         return []
 
 
 def _parse(content: bytes) -> TrailLine | None:
+    """Return the line, or None if these are not the very bytes that were written for it."""
     try:
-        return TrailLine.model_validate_json(content)
+        line = TrailLine.model_validate_json(content)
     except ValidationError:
         return None
+    return line if line.model_dump_json().encode() == content else None
 
 
 def _hash_of(content: bytes) -> str:

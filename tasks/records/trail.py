@@ -37,3 +37,12 @@ class TrailLine(BaseModel):
         """SHA-256 of the line without its hash."""
         content: dict[str, Any] = self.model_dump(mode="json", exclude={"hash"})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+class CheckedTrail(BaseModel):
+    """The lines that are as they were written, oldest first, and what is wrong, a sentence each."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    lines: tuple[TrailLine, ...]
+    findings: tuple[str, ...]
