@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 
+from flows.decisions.backup_freshness import judge_freshness
 from tasks.backup_sets import open_repository
 from tasks.credentials import resolve
 from tasks.environment_file import read_variable, read_variables
@@ -20,8 +21,6 @@ from tasks.postgresql_dump import client_version
 from tasks.profiles import list_services, read_profile, services_folder
 from tasks.records.service import ServiceProfile
 
-# A night's backup, plus the time it may take and start late.
-_OLDEST_BACKUP = timedelta(hours=28)
 Problems = Iterator[str]
 
 
@@ -127,18 +126,7 @@ def _examine_backups(profile: ServiceProfile) -> Problems:
     survey = open_repository(profile).survey(now)
     for unreadable in survey.unreadable:
         yield f"set {unreadable.set_id} cannot be read as a backup: {unreadable.reason}"
-    state = survey.state
-    verified = [found.created_at for found in state.sets if found.reread_passed]
-    if not verified:
-        yield f"there is no verified backup: run nightly-backup/{profile.name}."
-    elif now - max(verified) > _OLDEST_BACKUP:
-        yield f"the newest verified backup is of {max(verified):%Y-%m-%d %H:%M} UTC: see the last runs."
-    drilled = [found.created_at for found in state.sets if found.drill_passed]
-    if not drilled or now - max(drilled) > profile.backup.drill_every:
-        yield (
-            f"no set younger than {profile.backup.drill_every.days} days has passed a restore drill: "
-            f"run restore-drill/{profile.name}."
-        )
+    yield from judge_freshness(survey.state, profile.backup.drill_every, now)
 
 
 if __name__ == "__main__":

@@ -130,11 +130,12 @@ def _unfinished(found: _Found) -> tuple[UnfinishedSet, ...]:
 
 def _summary(
     manifest: Manifest,
-    verdicts: dict[tuple[str, str], bool | None],
+    verdicts: dict[tuple[str, str], Verification | None],
     pins: dict[str, str | None],
     leases: dict[str, Lease],
 ) -> SetSummary:
     lease = leases.get(set_lease(manifest.set_id))
+    reread, drill = (verdicts.get((manifest.set_id, kind)) for kind in ("reread", "drill"))
     return SetSummary(
         set_id=manifest.set_id,
         kind=manifest.kind,
@@ -144,8 +145,9 @@ def _summary(
         raw_bytes=manifest.raw_bytes,
         parts=manifest.parts,
         entries=manifest.entries,
-        reread_passed=verdicts.get((manifest.set_id, "reread")),
-        drill_passed=verdicts.get((manifest.set_id, "drill")),
+        reread_passed=None if reread is None else reread.passed,
+        drill_passed=None if drill is None else drill.passed,
+        drilled_at=None if drill is None else drill.verified_at,
         pinned=pins.get(manifest.set_id),
         leased_by=None if lease is None else f"{lease.holder} ({lease.purpose})",
     )
@@ -169,11 +171,11 @@ class _Reader:
         except DamagedSetError as error:
             return str(error)
 
-    def verdict(self, key: str) -> bool | None:
-        """Return whether the verification passed; one that cannot be read proves nothing."""
+    def verdict(self, key: str) -> Verification | None:
+        """Return what a verification found; one that cannot be read proves nothing."""
         content = self._read(key)
         try:
-            return None if content is None else Verification.model_validate_json(content).passed
+            return None if content is None else Verification.model_validate_json(content)
         except ValidationError:
             return None
 

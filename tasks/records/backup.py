@@ -187,7 +187,10 @@ class Verification(_Record):
 
 
 class SetSummary(_Record):
-    """One set as retention, lists and charts see it. Times are aware; ``leased_by`` names a living holder."""
+    """One set as retention, lists and charts see it.
+
+    Times are aware; ``drilled_at`` is when the newest drill ended; ``leased_by`` names a living holder.
+    """
 
     set_id: str
     kind: Literal["nightly", "emergency"]
@@ -199,6 +202,7 @@ class SetSummary(_Record):
     entries: int
     reread_passed: bool | None
     drill_passed: bool | None
+    drilled_at: datetime | None = None
     pinned: str | None
     leased_by: str | None
 

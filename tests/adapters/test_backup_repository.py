@@ -254,7 +254,8 @@ def test_the_state_tells_all_of_a_set_from_one_listing(repository: BackupReposit
     assert (one.set_id, one.kind, one.created_at) == (first, "emergency", NIGHT.replace(day=19))
     assert (one.seconds, one.stored_bytes, one.raw_bytes, one.parts, one.entries) == (90.0, 160, 320, 1, 5)
     assert (one.reread_passed, one.drill_passed, one.pinned, one.leased_by) == (True, False, None, None)
-    assert (two.reread_passed, two.drill_passed) == (None, None)
+    assert one.drilled_at == NIGHT.replace(day=21)
+    assert (two.reread_passed, two.drill_passed, two.drilled_at) == (None, None, None)
     assert (two.pinned, two.leased_by) == ("before the migration", "run 7 (drill)")
     assert counting.listings == 1
     assert state.unfinished == ()
