@@ -29,7 +29,7 @@ def steps_of(service: ServiceProfile) -> list[str]:
 
 def test_the_next_run_reads_what_an_earlier_one_wrote(service: ServiceProfile) -> None:
     journal = open_journal(service, RUNBOOK)
-    assert journal.entries == ()
+    assert not journal.entries
     journal.write("began", plan={"acts": ["swap"]})
     journal.write("swapped", old="books", new="books_new")
     journal.write("swapped", old="books_2", new="books_new_2")
