@@ -33,3 +33,4 @@ class Endpoints:
     pg_bin: Path
     node: Path
     pm2_home: Path
+    pm2: Path

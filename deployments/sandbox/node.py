@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,11 @@ class PM2:
         """Return the words that stand for `pm2`."""
         return [str(programs.node()), str(PACKAGES / "pm2" / "bin" / "pm2")]
 
+    @property
+    def program(self) -> Path:
+        """Return the one program that is this sandbox's `pm2`, whoever calls it."""
+        return self._supervisor.state / "bin" / "pm2"
+
     def daemon(self) -> psutil.Process | None:
         """Return PM2's daemon where it lives and is this sandbox's."""
         try:
@@ -140,6 +146,7 @@ class PM2:
             SandboxError: PM2 refuses; an application that dies is seen in its health only.
         """
         self.home.mkdir(parents=True, exist_ok=True)
+        self._write_program()
         if self.daemon() is not None and self._all_online():
             return
         self._delete_half_started()
@@ -198,6 +205,13 @@ class PM2:
         if finished.returncode != 0:
             raise SandboxError(f"pm2 {arguments[0]} failed: {(finished.stderr or finished.stdout).strip()}")
         return finished.stdout
+
+    def _write_program(self) -> None:
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
+        words = shlex.join(["env", "-i", *variables, *self.command])
+        self.program.parent.mkdir(exist_ok=True)
+        self.program.write_text(f'#!/bin/sh\nexec {words} "$@"\n', encoding="utf-8")
+        self.program.chmod(0o700)
 
     def _delete_half_started(self) -> None:
         """Forget applications with too few instances: PM2 would restart those and never add the others."""

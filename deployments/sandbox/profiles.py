@@ -1,12 +1,15 @@
 """The profiles of `deployments/services`, with what differs in a sandbox put in: folders, ports, secrets."""
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.endpoints import Endpoints
+from deployments.sandbox.node import PACKAGES
 
 _SERVICES = Path(__file__).parent.parent / "services"
 
@@ -31,11 +34,19 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
         "access_key_id": f"file:{secrets / 's3-access-key-id'}",
         "secret_access_key": f"file:{secrets / 's3-secret-access-key'}",
     }
+    operated = {
+        "process_manager_program": str(endpoints.pm2),
+        # Both applications share the sandbox's packages.
+        "install_command": ["ln", "-sfn", str(PACKAGES), "node_modules"],
+    }
     return {
         "invoice": {
             "application": {
                 "directory": str(endpoints.invoice_folder),
                 "health_url": endpoints.invoice_health,
+                "login": _login(endpoints.invoice_health, "/auth/login", secrets, INVOICE),
+                "migrate_command": [str(endpoints.node), "migration_scripts/run_all_migrations.js"],
+                **operated,
             },
             "database": {"admin_url": f"file:{secrets / 'mongodb-admin-url'}"},
             "backup": {"destination": destination},
@@ -44,6 +55,9 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
             "application": {
                 "directory": str(endpoints.propertypulse_folder),
                 "health_url": endpoints.propertypulse_health,
+                "login": _login(endpoints.propertypulse_health, "/api/auth/login", secrets, PROPERTYPULSE),
+                "migrate_command": [sys.executable, "-m", "deployments.sandbox.migrate"],
+                **operated,
                 # The miniature logs to PM2 only; it has no Winston.
                 "log_files": [],
             },
@@ -53,6 +67,13 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
             },
             "backup": {"destination": destination},
         },
+    }
+
+
+def _login(health_url: str, path: str, secrets: Path, application: str) -> dict[str, str]:
+    return {
+        "url": health_url.removesuffix("/health") + path,
+        "password": f"file:{secrets / f'{application}-probe-password'}",
     }
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from deployments.sandbox import migrate
 from deployments.sandbox.errors import SandboxError
 
 VERSION = 1
-MIGRATIONS = Path(__file__).parent / "apps" / "propertypulse-api" / "prisma" / "migrations"
+MIGRATIONS = Path(__file__).parent / "apps" / "propertypulse-api" / migrate.MIGRATIONS
 ROWS = Path(__file__).with_name("seed_propertypulse.sql")
 ODDITIES = Path(__file__).with_name("seed_propertypulse_oddities.sql")
 
@@ -27,18 +28,6 @@ COUNTS = {
     "audits": 500,
 }
 
-PRISMA_TABLE = """
-CREATE TABLE _prisma_migrations (
-    id VARCHAR(36) PRIMARY KEY,
-    checksum VARCHAR(64) NOT NULL,
-    finished_at TIMESTAMPTZ,
-    migration_name VARCHAR(255) NOT NULL,
-    logs TEXT,
-    rolled_back_at TIMESTAMPTZ,
-    started_at TIMESTAMPTZ NOT NULL DEFAULT now(),
-    applied_steps_count INTEGER NOT NULL DEFAULT 0
-)
-"""
 RECORD_MIGRATION = """
 INSERT INTO _prisma_migrations (id, checksum, migration_name, started_at, finished_at, applied_steps_count)
 VALUES (md5(%(name)s)::uuid::text, %(checksum)s, %(name)s, '2024-03-01 02:00Z', '2024-03-01 02:00:01Z', 1)
@@ -75,7 +64,7 @@ def seed(url: str, scale: float = 1) -> None:
 
 def _migrate(connection: psycopg.Connection) -> None:
     """Apply every migration and record it, as `prisma migrate deploy` does."""
-    connection.execute(PRISMA_TABLE)
+    connection.execute(migrate.TABLE)
     for script in sorted(MIGRATIONS.glob("*/migration.sql")):
         text = script.read_bytes()
         connection.execute(text)

@@ -61,14 +61,13 @@ class Sandbox:
     @property
     def parts(self) -> dict[Part, list[str]]:
         """Return every part with the names of its ports, clients before the servers that they use."""
-        store_ports = [name for name, _ in self.ports.items() if name.startswith("s3")]
         return {
             self.prefect_worker: [],
             self.pm2: ["invoice", "propertypulse"],
             self.prefect_server: ["prefect"],
             self.mongodb: ["mongodb"],
             self.postgresql: ["postgresql"],
-            self.object_store: store_ports,
+            self.object_store: [name for name, _ in self.ports.items() if name.startswith("s3")],
             self.engine_postgresql: ["engine_postgresql"],
         }
 
@@ -184,6 +183,7 @@ class Sandbox:
             pg_bin=programs.postgresql_bin(),
             node=programs.node(),
             pm2_home=self.pm2.home,
+            pm2=self.pm2.program,
         )
 
     def _start(

@@ -1,0 +1,112 @@
+"""PM2 as a process manager, through its own command.
+
+Everything is done by PM2's ids: it takes a name like ``all``, ``/x/`` or ``server.js`` for something else.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+from tasks.errors import ConfigurationError, UnreachableError
+from tasks.host_program import Finished, find_program, run_program
+from tasks.records.process import ProcessStatus
+from tasks.records.service import Application
+
+_ONLINE, _STOPPED = "online", "stopped"
+# PM2 waits for every instance's listen_timeout or kill_timeout in turn.
+_SECONDS = 180.0
+_QUIET = {"PM2_DISABLE_VERSION_CHECK": "true", "PM2_DISCRETE_MODE": "true", "NO_COLOR": "1"}
+_REMEDY = "install PM2 on the worker's host, or name it in application.process_manager_program"
+
+
+@dataclass(frozen=True)
+class _Instance:
+    """Of what PM2 lists, the little that is needed: the rest holds the application's secrets."""
+
+    pm_id: int
+    pid: int
+    status: str
+
+
+class Pm2:
+    """One application under PM2, with all its instances."""
+
+    def __init__(self, service: str, application: Application) -> None:
+        """Take whose it is; nothing is asked yet."""
+        self._service = service
+        self._name = application.process_name
+        self._program = application.process_manager_program
+
+    def observe(self) -> ProcessStatus:
+        """Return how the application is."""
+        instances = self._list()
+        counted = Counter(instance.status for instance in instances)
+        said = ", ".join(f"{count} {status}" for status, count in sorted(counted.items()))
+        return ProcessStatus(
+            running=all(instance.status == _ONLINE for instance in instances),
+            detail=f"PM2 says of {self._name}: {said}",
+        )
+
+    def list_pids(self) -> list[int]:
+        """Return the processes of all instances."""
+        return [instance.pid for instance in self._list() if instance.pid]
+
+    def stop(self) -> None:
+        """Stop every instance, also one that PM2 is about to start again."""
+        self._command("stop", [found for found in self._list() if found.status != _STOPPED])
+        if left := [found for found in self._list() if found.status != _STOPPED]:
+            raise UnreachableError(
+                f"{self._service}: PM2 did not stop {self._name}, {len(left)} of it is {left[0].status}: see "
+                f"pm2 logs {self._name}."
+            )
+
+    def start(self) -> None:
+        """Start every instance that is not online; PM2's ``start`` of an id is its ``restart``."""
+        self._command("restart", [found for found in self._list() if found.status != _ONLINE])
+
+    def _command(self, verb: str, instances: list[_Instance]) -> None:
+        if not instances:
+            return
+        finished = self._run(verb, *(str(instance.pm_id) for instance in instances))
+        if finished.returncode != 0:
+            raise UnreachableError(
+                f"{self._service}: pm2 {verb} of {self._name} failed (exit code {finished.returncode}): see "
+                f"pm2 logs {self._name}."
+            )
+
+    def _list(self) -> list[_Instance]:
+        finished = self._run("jlist")
+        instances = [found for found in _parse(finished) if found[0] == self._name]
+        if not instances:
+            raise ConfigurationError(
+                f"{self._service}: PM2 does not know {self._name}: start it once with pm2 start, as the "
+                "worker's user, or correct application.process_name."
+            )
+        return [instance for _, instance in instances]
+
+    def _run(self, verb: str, *arguments: str) -> Finished:
+        program = find_program("pm2", self._program, _REMEDY)
+        finished = run_program([program, verb, *arguments], seconds=_SECONDS, extra=_QUIET)
+        if finished.returncode is None:
+            raise UnreachableError(
+                f"{self._service}: pm2 {verb} did not finish within {_SECONDS:.0f} s: see PM2's own log, "
+                "pm2.log in its home."
+            )
+        return finished
+
+
+def _parse(finished: Finished) -> list[tuple[str, _Instance]]:
+    """Return name and instance of all that PM2 lists; it may have said other things before."""
+    for line in reversed(finished.output.splitlines()):
+        if line.startswith("["):
+            try:
+                return [
+                    (entry["name"], _Instance(entry["pm_id"], entry["pid"] or 0, entry["pm2_env"]["status"]))
+                    for entry in json.loads(line)
+                ]
+            except (ValueError, KeyError, TypeError):
+                # What cannot be read may hold the application's secrets: it is not repeated.
+                continue
+    raise UnreachableError(
+        f"pm2 jlist gave no list (exit code {finished.returncode}): see PM2's own log, pm2.log in its home."
+    )
