@@ -7,7 +7,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.decisions.comparison import compare_collections, compare_postgresql
+from flows.decisions.comparison import compare_restored
 from flows.decisions.drill_plan import (
     choose_set,
     is_scratch_database,
@@ -20,10 +20,10 @@ from tasks.artifacts import publish_drill
 from tasks.conclusion import failing_in_one_sentence
 from tasks.errors import DamagedSetError, RefusedError
 from tasks.profiles import load_service
-from tasks.records.backup import Manifest, PostgresqlFacts
+from tasks.records.backup import Manifest
 from tasks.records.service import ServiceProfile
 from tasks.run_context import observe_run, read_clock
-from tasks.scratch_database import RestoredFacts, ScratchServer, open_scratch_server
+from tasks.scratch_database import ScratchServer, open_scratch_server
 from tasks.verification import reread_set
 
 
@@ -99,14 +99,8 @@ def _restore_and_compare(
 ) -> tuple[str, ...]:
     try:
         server.restore(scratch, manifest, backup_sets.locate_set(profile, manifest.set_id))
-        return _compare(manifest, server.observe(scratch))
+        return compare_restored(manifest, server.observe(scratch))
     except DamagedSetError as error:
         return (str(error),)
     finally:
         server.drop(scratch)
-
-
-def _compare(manifest: Manifest, found: RestoredFacts) -> tuple[str, ...]:
-    if isinstance(found, PostgresqlFacts):
-        return compare_postgresql(manifest.postgresql, found) if manifest.postgresql else ()
-    return compare_collections(manifest.mongodb.collections, found) if manifest.mongodb else ()

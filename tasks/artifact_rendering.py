@@ -13,6 +13,7 @@ from tasks.records.backup import Manifest, SetSummary, StoredObject, Verificatio
 from tasks.records.figures import say_bytes, say_count, say_duration, shorten
 from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
 from tasks.records.runbook_plan import RunbookPlan
+from tasks.records.trail import CheckedTrail
 
 _HASH_DIGITS = 12
 _LONGEST_CELL = 300
@@ -92,6 +93,37 @@ def render_runbook_plan(plan: RunbookPlan) -> str:
             f"Plan {plan.digest[:_HASH_DIGITS]}",
         )
     )
+
+
+def render_done(
+    runbook: str, service: str, said: str, steps: Sequence[tuple[datetime, str]], zone: tzinfo
+) -> str:
+    """Return what a runbook did, step by step as its journal has it, and how that ended."""
+    rows = (
+        (f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}", step, say_duration((after - at).total_seconds()))
+        for (at, step), (after, _) in zip(steps, [*steps[1:], steps[-1]], strict=True)
+    )
+    table = render_table(("When", "Step", ">Took"), rows)
+    return f"# Done: {escape(runbook)} of {service}\n\n{escape(said, _LONGEST_SENTENCE)}\n\n{table}"
+
+
+def render_trail(service: str, found: CheckedTrail, zone: tzinfo = UTC) -> str:
+    """Return what is wrong with an audit trail, if anything, and its newest lines, newest first."""
+    rows = (
+        (
+            line.number,
+            _say_time(line.at, zone),
+            f"{line.run}, {line.started_by}",
+            line.runbook,
+            line.event,
+            line.plan[:_HASH_DIGITS],
+            line.outcome,
+        )
+        for line in reversed(found.lines[-_MOST_LINES:])
+    )
+    table = render_table((">", "When", "Who or what", "Runbook", "Event", "Plan", "Outcome"), rows)
+    verdict = render_list(found.findings) or "Every line is as it was written."
+    return f"# Audit trail of {service}\n\n{verdict}\n\n{table}"
 
 
 def render_retention(plan: RetentionPlan, *, applied: bool, zone: tzinfo = UTC) -> str:

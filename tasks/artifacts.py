@@ -14,6 +14,7 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.logging import get_run_logger
 
 from tasks.artifact_rendering import (
+    render_done,
     render_drill,
     render_findings,
     render_history,
@@ -21,10 +22,13 @@ from tasks.artifact_rendering import (
     render_retention,
     render_runbook_plan,
     render_saved,
+    render_trail,
 )
+from tasks.journal import JournalEntry
 from tasks.records.backup import Manifest, SetSummary, Verification
 from tasks.records.plans import BackupPlan, RetentionPlan
 from tasks.records.runbook_plan import RunbookPlan
+from tasks.records.trail import CheckedTrail
 
 _WHOLE = 100.0
 
@@ -36,6 +40,8 @@ _DESCRIPTIONS = {
     "retention": "Which sets are kept or deleted, and why.",
     "history": "Size and duration of the last thirty sets, and how each was verified.",
     "findings": "What is wrong with a set.",
+    "done": "What the run did, step by step, and how it ended.",
+    "trail": "Who or what changed the service, newest first, and whether the trail is as it was written.",
     "verdict": "Whether a set restored to what was saved, and how long that took.",
 }
 
@@ -79,6 +85,18 @@ def publish_runbook_plan(plan: RunbookPlan) -> UUID:
     text = render_runbook_plan(plan)
     get_run_logger().info("The plan:\n\n%s\n", text)
     return _publish(text, plan.runbook, "plan", plan.service)
+
+
+def publish_done(plan: RunbookPlan, said: str, entries: Sequence[JournalEntry], zone: tzinfo = UTC) -> UUID:
+    """Show what a runbook did, as its journal has it."""
+    steps = [(entry.at, entry.step) for entry in entries]
+    text = render_done(plan.runbook, plan.service, said, steps, zone)
+    return _publish(text, plan.runbook, "done", plan.service)
+
+
+def publish_trail(service: str, found: CheckedTrail, zone: tzinfo = UTC) -> UUID:
+    """Show an audit trail."""
+    return _publish(render_trail(service, found, zone), "check-audit-trail", "trail", service)
 
 
 def publish_retention(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
-from tasks.records.backup import ApplicationFacts, CollectionFacts, PostgresqlFacts, StoredObject, TableFacts
+from tasks.records.backup import CollectionFacts, Manifest, PostgresqlFacts, TableFacts
 from tasks.records.figures import say_count, shorten
 
 _HASH_DIGITS = 12
@@ -15,6 +15,15 @@ _CONTEXT = 40
 # What a definition creates, where it says so: an index, a trigger, a routine.
 _CREATED = re.compile(r"CREATE (?:[A-Z]+ )*?(?:INDEX|TRIGGER|FUNCTION|PROCEDURE) ([^\s(]+)")
 _NUMBERS = ("$numberInt", "$numberLong", "$numberDouble")
+
+
+def compare_restored(
+    manifest: Manifest, found: tuple[CollectionFacts, ...] | PostgresqlFacts
+) -> tuple[str, ...]:
+    """Given a set's manifest and the facts of a database that it was restored into, return what differs."""
+    if isinstance(found, PostgresqlFacts):
+        return compare_postgresql(manifest.postgresql, found) if manifest.postgresql else ()
+    return compare_collections(manifest.mongodb.collections, found) if manifest.mongodb else ()
 
 
 def compare_collections(
@@ -39,33 +48,6 @@ def compare_postgresql(expected: PostgresqlFacts, found: PostgresqlFacts) -> tup
     for kind in sorted(expected.definitions.keys() | found.definitions.keys()):
         differences += _compare_definitions(
             kind, expected.definitions.get(kind, ()), found.definitions.get(kind, ())
-        )
-    return tuple(differences)
-
-
-def compare_application(expected: ApplicationFacts, found: ApplicationFacts) -> tuple[str, ...]:
-    """Given the facts of two archives of an application, return what differs."""
-    if expected.files != found.files:
-        return (f"Application: {say_count(found.files, 'file')} instead of {expected.files:,}.",)
-    return tuple(_compare_hashes("Application", "files", expected.content_hash, found.content_hash))
-
-
-def compare_objects(expected: StoredObject, found: StoredObject) -> tuple[str, ...]:
-    """Given an object as the manifest has it and as it was read, return what differs."""
-    differences = []
-    if expected.key != found.key:
-        differences.append(f"Object {found.key} was read instead of {expected.key}.")
-    if expected.bytes != found.bytes:
-        differences.append(f"Object {expected.key}: {found.bytes:,} bytes instead of {expected.bytes:,}.")
-    elif expected.sha256 != found.sha256:
-        differences.append(
-            f"Object {expected.key}: {found.bytes:,} bytes as they should be, but their SHA-256 is "
-            f"{found.sha256[:_HASH_DIGITS]}… instead of {expected.sha256[:_HASH_DIGITS]}…."
-        )
-    if expected.raw_bytes != found.raw_bytes:
-        differences.append(
-            f"Object {expected.key}: {found.raw_bytes:,} bytes after decompression instead of "
-            f"{expected.raw_bytes:,}."
         )
     return tuple(differences)
 

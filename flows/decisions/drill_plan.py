@@ -45,7 +45,7 @@ def choose_set(state: RepositoryState, wanted: str) -> str | Refusal:
 
 
 def name_scratch_database(service: str, set_id: str, purpose: Purpose = "drill") -> str:
-    """Return "<purpose>_<service>_<the set's time>_<hash of its id>": valid for both servers, repeatable.
+    """Return "<purpose>_<service>_<the set's time>_<hash of its id>", valid for both servers.
 
     Service names have no underscore, so writing one for every dash keeps two services apart.
     """
@@ -55,12 +55,12 @@ def name_scratch_database(service: str, set_id: str, purpose: Purpose = "drill")
 
 
 def is_scratch_database(name: str, service: str, purpose: Purpose = "drill") -> bool:
-    """Is this a database that a drill or restore of this very service made? Only such a one may be dropped."""
+    """Did a drill or restore of this very service make this database? Only such a one may be dropped."""
     return re.fullmatch(re.escape(_scratch_prefix(service, purpose)) + _SUFFIX, name, re.ASCII) is not None
 
 
 def refuse_scratch_name(scratch: str, real: str) -> Refusal | None:
-    """Given the scratch database's name and the real one's, refuse if a drill or restore could touch the real one."""
+    """Given the scratch database's name and the real one's, refuse if the real one could be touched."""
     # MongoDB takes names that differ only in case for the same.
     if scratch.casefold() == real.casefold():
         return Refusal(f"The scratch database '{scratch}' is the real database: nothing was restored.")

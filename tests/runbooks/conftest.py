@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from socket import SHUT_RDWR, create_connection, create_server, socket
@@ -36,6 +37,7 @@ from prefect.tasks import Task
 from psycopg import sql
 from pymongo import MongoClient
 
+from deployments.sandbox.node import PACKAGES
 from deployments.sandbox.stack import Sandbox
 from flows.nightly_backup import emergency_backup, nightly_backup
 from flows.restore_drill import restore_drill
@@ -205,6 +207,7 @@ class Ledger:
     database: Database
     settings: dict[str, Any] = field(repr=False)
     _opened: BackupRepository | None = field(default=None, repr=False)
+    remove_application: Callable[[], object] = field(default=lambda: None, repr=False)
 
     @property
     def services(self) -> Path:
@@ -250,6 +253,40 @@ class Ledger:
         file.write_text(f'DATABASE_URL="{url}"\n' if url else "")
         file.chmod(0o600)
 
+    def operate(self, sandbox: Sandbox) -> None:
+        """Let the sandbox's PM2 run an application that answers from the ledger's database."""
+        with create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+        shutil.copy(Path(__file__).with_name("ledger_server.js"), self.application / "server.js")
+        process = f"ledger-{self.database.name}"
+        described = {
+            "name": process,
+            "script": "server.js",
+            "cwd": str(self.application),
+            "wait_ready": True,
+            "listen_timeout": 10_000,
+            "max_restarts": 3,
+            "env": {"PORT": str(port), "NODE_PATH": str(PACKAGES)},
+        }
+        ecosystem = self.folder / "ledger.config.json"
+        ecosystem.write_text(json.dumps({"apps": [described]}))
+        sandbox.pm2.run("start", str(ecosystem))
+        self.remove_application = partial(sandbox.pm2.run, "delete", process)
+        password = self.folder / "probe-password"
+        password.write_text("open sesame")
+        password.chmod(0o600)
+        at = f"http://127.0.0.1:{port}"
+        login = {"url": f"{at}/login", "user": "owner 7", "password": f"file:{password}"}
+        self.change(
+            application={
+                "process_name": process,
+                "process_manager_program": str(sandbox.pm2.program),
+                "health_url": f"{at}/health",
+                "start_within": "PT10S",
+                "login": login,
+            }
+        )
+
     def change(self, **sections: Mapping[str, Any]) -> None:
         """Change the profile, section by section."""
         self.settings = _merge(self.settings, sections)
@@ -261,6 +298,16 @@ class Ledger:
 
     def back_up_before(self, reason: str) -> State[Any]:
         return cast("State[Any]", emergency_backup(self.name, reason, return_state=True))
+
+    def restore(self, **parameters: Any) -> State[Any]:
+        from flows.restore_database import restore_database  # noqa: PLC0415
+
+        return cast("State[Any]", restore_database(self.name, **parameters, return_state=True))
+
+    def recover(self, **parameters: Any) -> State[Any]:
+        from flows.corruption_recovery import corruption_recovery  # noqa: PLC0415
+
+        return cast("State[Any]", corruption_recovery(self.name, **parameters, return_state=True))
 
     def drill(self, **parameters: Any) -> State[Any]:
         return cast("State[Any]", restore_drill(self.name, **parameters, return_state=True))
@@ -390,6 +437,7 @@ class Ledgers:
 
     def remove(self) -> None:
         for ledger in self._made:
+            ledger.remove_application()
             ledger.database.remove()
             shutil.rmtree(ledger.folder, ignore_errors=True)
 

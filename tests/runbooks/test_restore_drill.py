@@ -314,7 +314,7 @@ def test_a_drill_never_restores_into_the_real_database(ledgers: Ledgers, sandbox
         assert other.database.hash_content() == before
         # Nor is it dropped as what a killed drill left, when another set is drilled.
         other.must_back_up()
-        assert "is called like a drill's scratch database" in failed(other.drill())
+        assert "is called like a scratch database" in failed(other.drill())
         assert other.database.hash_content() == before
 
 

@@ -1,0 +1,188 @@
+"""What restore-database and corruption-recovery do alike: apply a restore's plan, or put everything back."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+from flows.decisions.comparison import compare_restored
+from flows.decisions.refusal import Refusal
+from flows.decisions.restore_plan import RestoreFacts, RestorePlan, find_drift, plan_restore, say_restored
+from tasks import backup_sets
+from tasks.application_commands import run_application_command
+from tasks.artifacts import publish_done
+from tasks.errors import DamagedSetError, RefusedError, RunbookError, UnreachableError
+from tasks.http_probe import await_health, probe_login
+from tasks.journal import Journal
+from tasks.leases import HeldLease
+from tasks.mutation import BEGAN, settling
+from tasks.process_manager import observe_application, start_application, stop_application
+from tasks.records.backup import Manifest
+from tasks.records.service import ServiceProfile
+from tasks.run_context import Run
+from tasks.safety_backup import save_what_is_there
+from tasks.swapping import SwapServer, open_swap_server
+from tasks.verification import reread_set
+
+
+def observe(profile: ServiceProfile, server: SwapServer, set_id: str) -> RestoreFacts:
+    """Given a set, read all of it back, and look at what is there now."""
+    manifest = backup_sets.read_manifest(profile, set_id)
+    return RestoreFacts(
+        manifest=manifest,
+        findings=reread_set(profile, manifest),
+        real=server.real,
+        identity=server.identify(),
+        databases=server.list_databases(),
+    )
+
+
+def required(chosen: str | Refusal) -> str:
+    """Return the chosen set, or raise the reason why there is none."""
+    if isinstance(chosen, Refusal):
+        raise RefusedError(chosen.reason)
+    return chosen
+
+
+def apply_restore(
+    profile: ServiceProfile, run: Run, server: SwapServer, plan: RestorePlan, journal: Journal
+) -> str:
+    """Apply exactly the plan, or put everything back; return a sentence that says what was done."""
+    with backup_sets.hold_set(profile, plan.set_id, purpose=plan.runbook, holder=run.name):
+        with putting_back(profile, server, journal):
+            manifest = _recheck(profile, server, plan)
+            _restore_beside(profile, server, plan, manifest, journal)
+            holding = backup_sets.hold_repository(profile, purpose=plan.runbook, holder=run.name)
+            with holding as lease:
+                saved = _swap_and_prove(profile, server, plan, manifest, journal, lease)
+        server.drop(plan.aside)
+    said = say_restored(plan, manifest, saved, journal.entries[-1].at - _stopped_at(journal))
+    publish_done(plan, said, journal.entries, profile.zone)
+    journal.close(said)
+    return said
+
+
+def settle(profile: ServiceProfile, run: Run, runbook: str) -> None:
+    """Finish or undo what a killed run of this runbook left."""
+    with settling(profile, run, runbook) as journal:
+        if journal is not None:
+            put_back(profile, open_swap_server(profile), journal)
+
+
+def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> str:
+    """Undo what the journal says, or finish it once the new data was proven; say which, and close it."""
+    began = journal.find(BEGAN)
+    plan = RestorePlan.model_validate(began.facts["plan"] if began else {})
+    if journal.has("proven"):
+        server.drop(plan.aside)
+        journal.close("The new data had been proven: it stays, and what was left of the old was dropped.")
+        return journal.outcome
+    stopping = journal.find("stopping")
+    if stopping is not None:
+        stop_application(profile)
+    if journal.has("setting-aside"):
+        server.swap_back(plan.beside, plan.aside, journal)
+    server.drop(plan.beside)
+    journal.close("The old data is in place." + _start_again(profile, stopping.facts if stopping else None))
+    return journal.outcome
+
+
+def _start_again(profile: ServiceProfile, stopping: dict[str, Any] | None) -> str:
+    """Bring the application back to what it was; an outage that was there before is not a failure to undo."""
+    if stopping is None:
+        return ""
+    if not stopping["was_running"]:
+        return " The application was stopped before, and is."
+    start_application(profile)
+    try:
+        await_health(profile)
+    except UnreachableError as error:
+        return f" The application was started and is not healthy: {error}"
+    return " The application runs and is healthy."
+
+
+def _recheck(profile: ServiceProfile, server: SwapServer, plan: RestorePlan) -> Manifest:
+    """Raise if what the plan rests on has changed since it was shown; return the set's manifest."""
+    manifest = backup_sets.read_manifest(profile, plan.set_id)
+    facts = RestoreFacts(manifest, (), server.real, server.identify(), server.list_databases())
+    fresh = plan_restore(profile, facts, "" if plan.saves_first else profile.name, plan.runbook)
+    if (drift := find_drift(plan, fresh)) is not None:
+        raise RefusedError(f"{profile.name}: {drift}")
+    return manifest
+
+
+def _restore_beside(
+    profile: ServiceProfile, server: SwapServer, plan: RestorePlan, manifest: Manifest, journal: Journal
+) -> None:
+    journal.write("restoring", beside=plan.beside)
+    for leftover in plan.leftovers:
+        server.drop(leftover)
+    server.restore_beside(plan.beside, manifest, backup_sets.locate_set(profile, plan.set_id))
+    _compare(server, plan.beside, manifest)
+
+
+def _swap_and_prove(  # noqa: PLR0913, PLR0917  all that a swap rests on
+    profile: ServiceProfile,
+    server: SwapServer,
+    plan: RestorePlan,
+    manifest: Manifest,
+    journal: Journal,
+    lease: HeldLease,
+) -> str:
+    """Return the id of the set that what was there before went into, or an empty text."""
+    if not journal.has("stopping"):
+        journal.write("stopping", was_running=observe_application(profile).running)
+    stop_application(profile)
+    saved = _save_first(profile, plan, journal, lease) if plan.saves_first else ""
+    lease.check()
+    server.swap_in(plan.beside, plan.aside, journal)
+    if server.moves_data:
+        _compare(server, plan.real, manifest)
+    journal.write("starting")
+    run_application_command(profile, profile.application.migrate_command, "migrations")
+    start_application(profile)
+    await_health(profile)
+    if (problem := probe_login(profile)) is not None:
+        raise RefusedError(f"{profile.name}: the application runs with the restored data, but {problem}.")
+    journal.write("proven")
+    return saved
+
+
+def _save_first(profile: ServiceProfile, plan: RestorePlan, journal: Journal, lease: HeldLease) -> str:
+    journal.write("saving")
+    try:
+        return save_what_is_there(profile, f"before {plan.runbook} to {plan.set_id}", lease).set_id
+    except RunbookError as error:
+        raise RefusedError(
+            f"{profile.name}: what is there now cannot be saved. {error} To restore all the same, and lose "
+            f"it, type {profile.name} in nothing_to_save."
+        ) from error
+
+
+def _compare(server: SwapServer, database: str, manifest: Manifest) -> None:
+    if differences := compare_restored(manifest, server.observe(database)):
+        raise DamagedSetError(f"{database} is not what set {manifest.set_id} holds. {' '.join(differences)}")
+
+
+def _stopped_at(journal: Journal) -> datetime:
+    stopping = journal.find("stopping")
+    return stopping.at if stopping else journal.entries[-1].at
+
+
+@contextmanager
+def putting_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> Generator[None]:
+    """Put everything back if the block fails, and say so; a killed run leaves that to the next one."""
+    try:
+        yield
+    except RunbookError as failure:
+        try:
+            outcome = put_back(profile, server, journal)
+        except RunbookError as error:
+            raise RunbookError(
+                f"{failure} Putting things back failed as well: {error} When that is mended, start "
+                f"{journal.runbook} again: it goes on putting back."
+            ) from failure
+        raise type(failure)(f"{failure} {outcome}") from failure
+    except BaseException:
+        put_back(profile, server, journal)
+        raise
