@@ -4,19 +4,8 @@ from typing import Any
 
 import pytest
 
-from flows.decisions.comparison import (
-    compare_application,
-    compare_collections,
-    compare_objects,
-    compare_postgresql,
-)
-from tasks.records.backup import (
-    ApplicationFacts,
-    CollectionFacts,
-    PostgresqlFacts,
-    StoredObject,
-    TableFacts,
-)
+from flows.decisions.comparison import compare_collections, compare_postgresql
+from tasks.records.backup import CollectionFacts, PostgresqlFacts, TableFacts
 
 A, B = "a" * 64, "b" * 64
 EMAIL = '{"v":{"$numberInt":"2"},"key":{"email":{"$numberInt":"1"}},"name":"email_1","unique":true}'
@@ -157,29 +146,3 @@ def test_a_kind_that_only_one_side_has_is_compared() -> None:
     assert compare_postgresql(make_postgresql(index=(INDEX,)), make_postgresql()) != ()
     assert compare_postgresql(make_postgresql(), make_postgresql(index=(INDEX,))) != ()
     assert compare_postgresql(make_postgresql(index=()), make_postgresql()) == ()
-
-
-def test_an_applications_difference_is_named() -> None:
-    expected = ApplicationFacts(files=3, content_hash=A)
-    assert compare_application(expected, expected) == ()
-    fewer = ApplicationFacts(files=2, content_hash=B)
-    assert compare_application(expected, fewer) == ("Application: 2 files instead of 3.",)
-    other = ApplicationFacts(files=3, content_hash=B)
-    assert "their content differs" in compare_application(expected, other)[0]
-
-
-@pytest.mark.parametrize(
-    ("changed", "sentence"),
-    [
-        ({"bytes": 9}, "Object users.bson.gz: 9 bytes instead of 10."),
-        ({"sha256": B}, "SHA-256 is bbbbbbbbbbbb… instead of aaaaaaaaaaaa…"),
-        ({"raw_bytes": 29}, "29 bytes after decompression instead of 30"),
-        ({"key": "other"}, "Object other was read instead of users.bson.gz."),
-    ],
-)
-def test_an_objects_difference_is_named(changed: dict[str, Any], sentence: str) -> None:
-    expected = StoredObject(key="users.bson.gz", bytes=10, sha256=A, raw_bytes=30)
-    assert compare_objects(expected, expected) == ()
-    found = compare_objects(expected, expected.model_copy(update=changed))
-    assert len(found) == 1
-    assert sentence in found[0]
