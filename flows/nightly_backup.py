@@ -162,7 +162,7 @@ def _apply_retention(
     for set_id in fresh.collect:
         lease.check()
         backup_sets.collect_unfinished(profile, set_id)
-    backup_sets.discard_unfinished_uploads(profile, read_clock())
+    backup_sets.discard_unfinished_writes(profile, read_clock())
     if order.kind == "nightly":
         publish_retention(fresh, applied=True, zone=profile.zone)
     remaining = tuple(found for found in state.sets if found.set_id not in plan.retention.deletes)

@@ -151,8 +151,8 @@ class BackupRepository:
         self._delete_rest(set_id)
 
     def discard_unfinished_writes(self, older_than: datetime) -> int:
-        """Throw away what killed writers left half written, in any set; return how many."""
-        return self._store.discard_unfinished(self._layout.sets, older_than)
+        """Throw away what killed writers left half written, in sets and beside them; return how many."""
+        return self._store.discard_unfinished(self._layout.root, older_than)
 
     def _check_objects(self, manifest: Manifest) -> None:
         if manifest.service != self.service:

@@ -9,6 +9,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
+from tasks.backup_layout import Layout
 from tasks.backup_repository import BackupRepository
 from tasks.leases import HeldLease, hold_lease
 from tasks.opening_stores import open_store
@@ -19,7 +20,7 @@ from tasks.set_folder import SetLocation
 
 # Long enough for a backup that is under way to end, short enough for somebody to notice in the morning.
 _LONGEST_WAIT = timedelta(hours=2)
-_UNFINISHED_UPLOAD_GRACE = timedelta(hours=24)
+_UNFINISHED_WRITE_GRACE = timedelta(hours=24)
 
 _RETRIED = task(
     retries=2,
@@ -42,7 +43,8 @@ def name_set(profile: ServiceProfile, kind: str, now: datetime) -> str:
 
 def locate_set(profile: ServiceProfile, set_id: str) -> SetLocation:
     """Given a service and a set, return where the set's objects lie."""
-    return SetLocation(destination=profile.backup.destination, folder=f"{profile.name}/sets/{set_id}")
+    folder = Layout(profile.name).set_folder(set_id).removesuffix("/")
+    return SetLocation(destination=profile.backup.destination, folder=folder)
 
 
 @contextmanager
@@ -152,7 +154,6 @@ def collect_unfinished(profile: ServiceProfile, set_id: str) -> None:
 
 
 @_RETRIED
-def discard_unfinished_uploads(profile: ServiceProfile, now: datetime) -> int:
-    """Throw away uploads that a killed run never completed; return how many."""
-    store = open_store(profile.backup.destination)
-    return store.discard_unfinished(f"{profile.name}/", now - _UNFINISHED_UPLOAD_GRACE)
+def discard_unfinished_writes(profile: ServiceProfile, now: datetime) -> int:
+    """Throw away what runs that were killed a day ago left half written; return how many."""
+    return open_repository(profile).discard_unfinished_writes(now - _UNFINISHED_WRITE_GRACE)

@@ -16,6 +16,7 @@ from tasks.errors import (
     DamagedSetError,
     NotFoundError,
     RefusedError,
+    RunbookError,
 )
 from tasks.lease_generations import acquire
 from tasks.leases import hold_lease
@@ -343,15 +344,22 @@ def test_a_set_that_is_being_deleted_is_not_published(repository: BackupReposito
     assert keys(repository.store) == []
 
 
-def test_what_killed_writers_left_in_any_set_is_discarded(repository: BackupRepository) -> None:
+@pytest.mark.parametrize("key", ["invoice/sets/one/data", "invoice/pins/one.json"])
+def test_what_killed_writers_left_anywhere_is_discarded_once_it_is_old(
+    repository: BackupRepository, key: str
+) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(20):
             yield bytes(1 << 20)
-        counts.append(repository.discard_unfinished_writes(datetime.now(UTC) - timedelta(hours=1)))
+        now = datetime.now(UTC)
+        hour = timedelta(hours=1)
+        counts.extend(repository.discard_unfinished_writes(limit) for limit in (now - hour, now + hour))
 
     counts: list[int] = []
-    repository.store.write_stream(repository.object_key("one", "data"), chunks())
-    assert counts == [0]
+    with pytest.raises(RunbookError):
+        repository.store.write_stream(key, chunks())
+    assert counts == [0, 1]
+    assert keys(repository.store) == []
 
 
 class Killed(BaseException):
