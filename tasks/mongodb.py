@@ -67,21 +67,25 @@ def _host_of(url: str) -> str:
 
 
 @contextmanager
-def connect(url: str) -> Generator[Client]:
-    """Open a client for the URL, with timeouts; the driver's errors leave as ours."""
+def connect(url: str, *, patient: bool = False) -> Generator[Client]:
+    """Open a client for the URL, with timeouts; the driver's errors leave as ours.
+
+    A patient one waits for an answer as long as the connection lives: to index or drop a large collection
+    takes minutes.
+    """
     database_of(url)
-    with translated(f"MongoDB at {_host_of(url)}"), _open(url) as client:
+    with translated(f"MongoDB at {_host_of(url)}"), _open(url, patient=patient) as client:
         client.admin.command("ping")
         yield client
 
 
-def _open(url: str) -> Client:
+def _open(url: str, *, patient: bool) -> Client:
     try:
         return MongoClient(
             url,
             serverSelectionTimeoutMS=_SELECTION_MILLISECONDS,
             connectTimeoutMS=_SELECTION_MILLISECONDS,
-            socketTimeoutMS=_SOCKET_MILLISECONDS,
+            socketTimeoutMS=None if patient else _SOCKET_MILLISECONDS,
             appname="runbooks",
         )
     except OSError as error:

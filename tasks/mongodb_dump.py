@@ -47,11 +47,15 @@ class ContentHash:
         """The hash of all documents so far, 64 hex digits."""
         return f"{self._sum % _MODULUS:064x}"
 
-    def watch(self, batches: Iterable[Sequence[bytes]]) -> Iterator[bytes]:
-        """Yield each batch as one chunk, counting and hashing its documents."""
+    def pass_on(self, batches: Iterable[Sequence[bytes]]) -> Iterator[Sequence[bytes]]:
+        """Yield each batch on, counting and hashing its documents."""
         for batch in batches:
             self.add(batch)
-            yield b"".join(batch)
+            yield batch
+
+    def watch(self, batches: Iterable[Sequence[bytes]]) -> Iterator[bytes]:
+        """Yield each batch as one chunk, counting and hashing its documents."""
+        return map(b"".join, self.pass_on(batches))
 
 
 def describe(database: str, shape: CollectionShape, content: ContentHash) -> CollectionFacts:

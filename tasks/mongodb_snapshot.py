@@ -117,6 +117,13 @@ def list_shapes(client: Client, database: str) -> tuple[CollectionShape, ...]:
     return tuple(sorted(shapes, key=lambda shape: shape.name))
 
 
+def open_reader(client: Client, database: str) -> MongodbSnapshot:
+    """Given a database that nobody else writes to, return what reads it as it is now."""
+    version = str(client.server_info()["version"])
+    consistency = Consistency(method="none", moment=None, explanation="Nobody else writes to it.")
+    return MongodbSnapshot(client, database, version, consistency)
+
+
 @contextmanager
 def open_snapshot(url: str) -> Generator[MongodbSnapshot]:
     """Given the application's URL, hold one moment of its database open for reading."""
