@@ -67,8 +67,7 @@ def test_a_change_is_begun_and_finished_in_journal_and_trail_while_the_service_i
 
 
 def test_a_failure_stands_in_the_trail_in_its_own_words(service: ServiceProfile) -> None:
-    with pytest.raises(DamagedSetError), mutating(service, RUN, PLAN) as journal:
-        journal.close("undone")
+    with pytest.raises(DamagedSetError), mutating(service, RUN, PLAN):
         raise DamagedSetError("Set 7 is damaged.")
     assert told(service)[-1] == ("restore-database", "failed", "Set 7 is damaged.")
 
