@@ -67,6 +67,14 @@ def save_application(application: Application, location: SetLocation) -> Applica
     return ApplicationContent(**facts.model_dump(), archive=archive, seconds=time.monotonic() - started)
 
 
+def read_files(directory: Path) -> ApplicationFacts:
+    """Given a folder, read all of it as for an archive, and return its facts."""
+    inventory = _Inventory()
+    for _ in _archive(directory, (), inventory):
+        pass
+    return inventory.facts()
+
+
 def list_files(directory: Path, excluded: Sequence[str]) -> Iterator[Path]:
     """Yield every path below the directory whose name, and whose parents' names, match no pattern.
 
@@ -143,15 +151,17 @@ def _contents(file: io.BufferedReader, size: int, path: Path, digest: "hashlib._
         yield bytes(padding)
 
 
-class _ChunkReader(io.RawIOBase):
+class ChunkReader(io.RawIOBase):
     """Makes a file of chunks, for tarfile."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
+        """Take the chunks; none is read yet."""
         super().__init__()
         self._chunks = iter(chunks)
         self._rest = b""
 
     def read(self, size: int = -1, /) -> bytes:
+        """Return so many bytes, or all."""
         while size < 0 or len(self._rest) < size:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -165,7 +175,7 @@ class _ChunkReader(io.RawIOBase):
 def read_archive(raw: Iterable[bytes]) -> ApplicationFacts:
     """Read a tar archive in full and return its facts; raise ``DamagedSetError`` if it is damaged."""
     inventory = _Inventory()
-    reader = _ChunkReader(raw)
+    reader = ChunkReader(raw)
     try:
         with tarfile.open(fileobj=reader, mode="r|", bufsize=_CHUNK_BYTES) as archive:
             for member in archive:

@@ -1,0 +1,140 @@
+"""What a restore of the application does around its plan: observe, apply, finish, undo, settle.
+
+The undo of a failure and the undo after a kill are the same.
+"""
+
+from flows.decisions.application_plan import (
+    RUNBOOK,
+    ApplicationFacts,
+    ApplicationPlan,
+    find_drift,
+    plan_application,
+)
+from tasks import application_tree, backup_sets
+from tasks.application_commands import run_application_command
+from tasks.application_keeping import bring_along
+from tasks.application_unpacking import unpack_application
+from tasks.errors import RefusedError, RunbookError, UnreachableError
+from tasks.http_probe import await_health, probe_health, probe_login
+from tasks.journal import Journal, list_open_journals
+from tasks.mutation import BEGAN, settling
+from tasks.process_manager import observe_application, start_application, stop_application
+from tasks.records.service import ServiceProfile
+from tasks.run_context import Run
+from tasks.verification import reread_application
+
+UNPACKING = "unpacking beside"
+STOPPING = "stopping"
+PUTTING_ASIDE = "putting the present files aside"
+PUTTING_IN_PLACE = "putting the restored files in place"
+STARTING = "starting"
+PROVEN = "proven"
+
+
+def observe_and_plan(profile: ServiceProfile, set_id: str, *, keep_env: bool) -> ApplicationPlan:
+    """Read the set's archive back in full, look at what stands and runs here, and plan."""
+    manifest = backup_sets.read_manifest(profile, set_id)
+    facts = ApplicationFacts(
+        manifest=manifest,
+        findings=reread_application(manifest, backup_sets.locate_set(profile, set_id)),
+        tree=application_tree.observe_tree(profile, manifest.started_at),
+        running=observe_application(profile).running,
+        healthy=probe_health(profile.application.health_url).problem is None,
+    )
+    return plan_application(profile, facts, keep_env=keep_env)
+
+
+def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
+    """Undo what a killed run left, or finish it if it was proven by then."""
+    if dry_run:
+        if RUNBOOK in list_open_journals(profile):
+            raise RefusedError(
+                f"{profile.name}: a {RUNBOOK} is under way, or was killed and left something half done, so "
+                "there is nothing to plan from: start it without dry_run, it puts that right first."
+            )
+        return
+    with settling(profile, run, RUNBOOK) as journal:
+        began = journal.find(BEGAN) if journal is not None else None
+        if journal is not None and began is not None:
+            plan = ApplicationPlan.model_validate(began.facts["plan"])
+            if journal.has(PROVEN):
+                finish(profile, plan, journal)
+            else:
+                undo(profile, plan, journal)
+
+
+def apply_plan(profile: ServiceProfile, run: Run, plan: ApplicationPlan, journal: Journal) -> None:
+    """Do what the plan says, up to the proof; each step is in the journal before it is done."""
+    with backup_sets.hold_set(profile, plan.set_id, purpose=RUNBOOK, holder=run.name):
+        fresh = observe_and_plan(profile, plan.set_id, keep_env=plan.keep_env)
+        if (drift := find_drift(plan, fresh)) is not None:
+            raise RefusedError(f"{profile.name}: {drift}")
+        content = backup_sets.read_manifest(profile, plan.set_id).application
+        journal.write(UNPACKING)
+        unpack_application(content, backup_sets.locate_set(profile, plan.set_id), plan.paths)
+    if plan.was_there:
+        bring_along(profile, plan.paths, plan.keep_env)
+    install, beside = profile.application.install_command, plan.paths.beside
+    run_application_command(profile, install, "install the dependencies", beside)
+    journal.write(STOPPING)
+    stop_application(profile)
+    journal.write(PUTTING_ASIDE)
+    application_tree.put_aside(plan.paths)
+    journal.write(PUTTING_IN_PLACE)
+    application_tree.put_in_place(plan.paths)
+    journal.write(STARTING)
+    start_application(profile)
+    await_health(profile)
+    if (problem := probe_login(profile)) is not None:
+        raise UnreachableError(f"{profile.name}: {problem}")
+    journal.write(PROVEN)
+
+
+def finish(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> None:
+    """Delete the files of before: the restored ones are proven."""
+    try:
+        application_tree.remove_tree(plan.paths, plan.paths.aside)
+    except RunbookError as error:
+        journal.close("The application is restored; the files of before could not be deleted.")
+        raise RunbookError(
+            f"{profile.name}: the application is restored and healthy, but the files of before could not be "
+            f"deleted: {error} Delete {plan.paths.aside} by hand."
+        ) from error
+    journal.close(f"The application is that of the set {plan.set_id}.")
+
+
+def undo_after_failure(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> str:
+    """Undo and return in words how it is now; what cannot be undone stays in the journal for the next run."""
+    try:
+        return undo(profile, plan, journal)
+    except RunbookError as error:
+        return f"That could not be undone: {error} Start {RUNBOOK} again: it undoes that first."
+
+
+def undo(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> str:
+    """Bring back what was before, however far the run came, and return in words how it is now."""
+    if journal.has(STOPPING):
+        said = _change_back(profile, plan, journal)
+    else:
+        application_tree.end_processes_beside(plan.paths)
+        said = "Nothing was changed."
+    application_tree.remove_tree(plan.paths, plan.paths.beside)
+    journal.close(said)
+    return said
+
+
+def _change_back(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> str:
+    if journal.has(STARTING):
+        stop_application(profile)
+    application_tree.put_back(plan.paths, plan.was_there)
+    back = "The files of before are back" if plan.was_there else "The restored files are gone again"
+    if not plan.was_running:
+        return f"{back}; the application does not run, as before."
+    try:
+        start_application(profile)
+        if not plan.was_healthy:
+            return f"{back} and the application is started; it was not healthy before either."
+        await_health(profile)
+    except RunbookError as error:
+        return f"{back}, but the application does not serve: {error}"
+    return f"{back} and the application is healthy."

@@ -1,0 +1,102 @@
+"""What a restored application keeps of the present one: what its backup leaves out, and its env file."""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.application_tree import env_of
+from tasks.host_errors import naming_file
+from tasks.records.application_tree import TreePaths
+from tasks.records.service import ServiceProfile
+
+_INSTALLED = "node_modules"
+# Where a second name cannot be given, to another user's file or across disks, a copy does.
+_NO_SECOND_NAME = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP}
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def bring_along(profile: ServiceProfile, paths: TreePaths, keep_env: bool) -> None:
+    """Given the folders, give the one beside what the backup leaves out of the present one, as second names.
+
+    What was unpacked stays, but for the env file where the present one is kept. Packages stay behind when
+    the profile has a command that installs them. Raise ``AccessDeniedError`` or ``StoreFullError`` naming the
+    file.
+    """
+    application = profile.application
+    with naming_file(paths.directory):
+        for relative in _list_left_out(paths.directory, application.exclude_from_backup):
+            if relative.name != _INSTALLED or not application.install_command:
+                _bring(paths, relative)
+        env = env_of(profile, paths.directory)
+        if keep_env and env is not None and _make_parents(paths, env):
+            (paths.beside / env).unlink(missing_ok=True)
+            _bring(paths, env)
+
+
+def _list_left_out(root: Path, patterns: tuple[str, ...], below: Path = Path()) -> Iterator[Path]:
+    """Yield, relative to the root, every name that the backup leaves out, but nothing in such a folder."""
+    with suppress(FileNotFoundError):
+        for entry in sorted(os.scandir(root / below), key=lambda entry: entry.name):
+            if any(fnmatch(entry.name, pattern) for pattern in patterns):
+                yield below / entry.name
+            elif entry.is_dir(follow_symlinks=False):
+                yield from _list_left_out(root, patterns, below / entry.name)
+
+
+def _bring(paths: TreePaths, relative: Path) -> None:
+    """Give the new tree this file, link or folder, unless it has one there; one that is gone is left out."""
+    source, target = paths.directory / relative, paths.beside / relative
+    if not _make_parents(paths, relative) or os.path.lexists(target):
+        return
+    with suppress(FileNotFoundError):
+        mode = source.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            target.symlink_to(source.readlink())
+            _give_owner(source, target)
+        elif stat.S_ISDIR(mode):
+            _make_like(source, target)
+            for path in sorted(source.iterdir()):
+                _bring(paths, relative / path.name)
+        elif stat.S_ISREG(mode):
+            _give_second_name(source, target)
+
+
+def _make_parents(paths: TreePaths, relative: Path) -> bool:
+    """Make the folders above a name as they are in the present tree; say if they can be its parents."""
+    for parent in reversed(relative.parents[:-1]):
+        target = paths.beside / parent
+        if not os.path.lexists(target):
+            _make_like(paths.directory / parent, target)
+        if target.is_symlink() or not target.is_dir():
+            return False
+    return True
+
+
+def _make_like(model: Path, folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    folder.chmod(stat.S_IMODE(model.stat().st_mode))
+    _give_owner(model, folder)
+
+
+def _give_second_name(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError as error:
+        if error.errno not in _NO_SECOND_NAME:
+            raise
+        shutil.copy2(source, target)
+        _give_owner(source, target)
+
+
+def _give_owner(model: Path, target: Path) -> None:
+    if os.geteuid() == 0:
+        status = model.lstat()
+        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
