@@ -35,7 +35,8 @@ def run_application_command(
     finished = run_program(command, seconds=_SECONDS, directory=folder)
     lines = _masked(finished.output, secrets).splitlines()[-_LOGGED_LINES:]
     said = [line.rstrip() for line in lines if line.strip()]
-    get_run_logger().info("To %s, %s ran in %s:\n%s", purpose, command[0], folder, "\n".join(said))
+    shown = _masked(" ".join(" ".join(command).split()), secrets)
+    get_run_logger().info("To %s, %s ran in %s:\n%s", purpose, shown, folder, "\n".join(said))
     if finished.returncode == 0:
         return
     how = (
@@ -44,9 +45,7 @@ def run_application_command(
         else f"failed with exit code {finished.returncode}"
     )
     last = f"its last line was: {said[-1].rstrip('.')}" if said else "it said nothing"
-    raise ConfigurationError(
-        f"{profile.name}: the command to {purpose}, {' '.join(command)} in {folder}, {how}; {last}."
-    )
+    raise ConfigurationError(f"{profile.name}: the command to {purpose}, {shown} in {folder}, {how}; {last}.")
 
 
 def _secrets(profile: ServiceProfile, folder: Path) -> set[str]:

@@ -5,12 +5,14 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks import host_program_guard
 from tasks.errors import ConfigurationError
 
 _OUTPUT_BYTES = 8 << 20
@@ -46,18 +48,19 @@ def run_program(
     directory: Path = Path("/"),
     extra: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Given a command, run it and return how it ended; raise ``ConfigurationError`` if it cannot be started.
+    """Given a command, run it and return how it ended; raise ``ConfigurationError`` if there is no directory.
 
     It gets a session of its own and of our environment what names places only, besides ``extra``. Whatever
-    it started and left in its process group is killed at the end, however that comes.
+    it started and left in its process group is killed at the end, also when we are killed ourselves.
     """
     environment = {name: value for name, value in os.environ.items() if _HANDED_ON.fullmatch(name)}
+    guarded = [sys.executable, "-I", "-S", host_program_guard.__file__, *command]
     # A file and not a pipe: a child that it leaves behind would keep a pipe open.
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output, _lifeline() as lifeline:
         try:
             process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
+                guarded,
+                stdin=lifeline,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=directory,
@@ -66,8 +69,7 @@ def run_program(
             )
         except OSError as error:
             raise ConfigurationError(
-                f"{command[0]} cannot be started in {directory} ({error.strerror}): install it on the "
-                "worker's host, or correct the profile."
+                f"{command[0]} cannot be started in {directory}: {error.strerror}."
             ) from None
         returncode: int | None = None
         try:
@@ -79,3 +81,14 @@ def run_program(
             process.wait()
         output.seek(max(0, output.seek(0, os.SEEK_END) - _OUTPUT_BYTES))
         return Finished(returncode, output.read().decode(errors="replace"))
+
+
+@contextmanager
+def _lifeline() -> Generator[int]:
+    """Yield the end of a pipe that reads nothing as long as this process lives and the block runs."""
+    read_end, write_end = os.pipe()
+    try:
+        yield read_end
+    finally:
+        os.close(read_end)
+        os.close(write_end)

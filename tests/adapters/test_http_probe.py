@@ -104,8 +104,8 @@ def test_a_health_url_that_hangs_is_given_up_when_the_time_to_start_is_over(
         await_health.fn(hanging)
     assert time.monotonic() - began < 5
     assert str(raised.value) == (
-        f"invoice: {hanging.application.health_url} was not healthy within 1 s of the start, it does not answer "
-        "(ReadTimeout); PM2 says of invoice-backend: 1 online: see the log of invoice-backend."
+        f"invoice: {hanging.application.health_url} was not healthy within 1 s of the start, it does not "
+        "answer (ReadTimeout); PM2 says of invoice-backend: 1 online: see the log of invoice-backend."
     )
 
 
