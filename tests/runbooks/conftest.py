@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -82,6 +82,14 @@ class Database(Protocol):
         """Leave no collection or table."""
         ...
 
+    def spoil(self) -> None:
+        """Change, delete and add, as an accident does; each time otherwise."""
+        ...
+
+    def drop(self) -> None:
+        """Drop the database itself."""
+        ...
+
     def grow(self, entries: int, entry_bytes: int = 40) -> None:
         """Add so many documents or rows of so many incompressible bytes."""
         ...
@@ -136,6 +144,14 @@ class MongodbDatabase:
     def drop_everything(self) -> None:
         self.client.drop_database(self.name)
 
+    def spoil(self) -> None:
+        self.database["entries"].delete_many({"account": {"$lt": 20}})
+        self.database["accounts"].update_many({"_id": {"$lt": 5}}, {"$set": {"note": time.monotonic_ns()}})
+        self.database["stray"].insert_one({"at": time.monotonic_ns()})
+
+    def drop(self) -> None:
+        self.client.drop_database(self.name)
+
     def grow(self, entries: int, entry_bytes: int = 40) -> None:
         self.database["grown"].insert_many(
             [{"_id": n, "body": os.urandom(entry_bytes)} for n in range(entries)]
@@ -180,6 +196,29 @@ class PostgresqlDatabase:
 
     def drop_everything(self) -> None:
         self.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+    def spoil(self) -> None:
+        self.execute(
+            "DELETE FROM entries WHERE account < 20;"
+            "UPDATE accounts SET note = clock_timestamp() WHERE id < 5;"
+            "CREATE TABLE IF NOT EXISTS stray (at timestamptz); INSERT INTO stray VALUES (clock_timestamp())"
+        )
+
+    def drop(self) -> None:
+        self._admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(self.name)))
+
+    @contextmanager
+    def limited_role(self) -> Iterator[tuple[str, str]]:
+        """Make a role that may read what there is now; yield its name and its URL of the database."""
+        role = f"reader_{self.name}"
+        grant = f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}; "
+        grant += f"GRANT SELECT ON ALL SEQUENCES IN SCHEMA public TO {role}"
+        self.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'reads'; {grant}")
+        at = self.url.rpartition("@")[2]
+        try:
+            yield role, f"postgresql://{role}:reads@{at}"
+        finally:
+            self.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
     def grow(self, entries: int, entry_bytes: int = 40) -> None:
         body = f"SELECT string_agg(md5(n::text || k), '') FROM generate_series(1, {entry_bytes // 32 + 1}) k"

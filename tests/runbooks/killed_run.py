@@ -7,6 +7,7 @@
 - ``kill_when_called``: "module:function", SIGKILL when that is called;
 - ``kill_before_task``: SIGKILL just before the n-th task run begins;
 - ``kill_after_journal``: SIGKILL just after the n-th line of the journal is on the disk;
+- ``kill_after_step``: SIGKILL just after the first line of that step is on the disk;
 - ``pause_before``: wait before the n-th change of the store until the test lets it go on;
 - ``pause_when_called``: wait when "module:function" is called until the test lets it go on;
 - ``go``: the file that lets it go on;
@@ -112,7 +113,7 @@ def die_around_steps(order: dict[str, Any]) -> None:
 
     def put_down(journal: Journal, step: str, **facts: Any) -> None:
         write(journal, step, **facts)
-        if next(lines) == order.get("kill_after_journal"):
+        if next(lines) == order.get("kill_after_journal") or step == order.get("kill_after_step"):
             die()
 
     SyncTaskRunEngine.begin_run = begin  # type: ignore[method-assign,assignment]

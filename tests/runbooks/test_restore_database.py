@@ -1,0 +1,302 @@
+"""restore-database on real servers, under a real application: proven before, proven after, or as it was."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from deployments.sandbox.stack import Sandbox
+from tasks.journal import list_open_journals
+from tests.runbooks.conftest import (
+    KINDS,
+    Children,
+    Kind,
+    Ledger,
+    Ledgers,
+    PostgresqlDatabase,
+    artifacts_of,
+    completed,
+    failed,
+    wait_until,
+)
+
+
+@pytest.fixture(params=KINDS)
+def operated(request: pytest.FixtureRequest, ledgers: Ledgers, sandbox: Sandbox) -> Ledger:
+    """A small service whose application runs, with one verified set."""
+    return operate(ledgers, sandbox, request.param)
+
+
+def operate(ledgers: Ledgers, sandbox: Sandbox, kind: Kind, **make: Any) -> Ledger:
+    ledger = ledgers.make(kind, **make)
+    ledger.operate(sandbox)
+    ledger.must_back_up()
+    return ledger
+
+
+def spoil(ledger: Ledger) -> dict[str, str]:
+    """Change, delete and add, as an accident does; return the hash of what is there then."""
+    ledger.database.spoil()
+    return ledger.database.hash_content()
+
+
+def is_healthy(ledger: Ledger) -> bool:
+    try:
+        return httpx.get(ledger.profile.application.health_url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def leftovers(ledger: Ledger) -> set[str]:
+    """What a restore of the service may leave nowhere: databases, journals."""
+    databases = {
+        name for name in ledger.database.names_on_server() if re.match("(restore|aside)_ledger_", name)
+    }
+    return databases | set(list_open_journals(ledger.profile))
+
+
+def events(ledger: Ledger) -> list[str]:
+    lines = (ledger.folder / "state" / ledger.name / "trail.jsonl").read_text().splitlines()
+    return [json.loads(line)["event"] for line in lines]
+
+
+@contextmanager
+def clients(ledger: Ledger) -> Iterator[list[int]]:
+    """Ask the application again and again, as its users do; yield the answers' codes, 0 for none."""
+    answers: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(timeout=5) as client:
+            while not stop.wait(0.02):
+                try:
+                    answers.append(client.get(ledger.profile.application.health_url).status_code)
+                except httpx.HTTPError:
+                    answers.append(0)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield answers
+    finally:
+        stop.set()
+        asking.join()
+
+
+# --- It works ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_s3_under_clients_the_data_is_the_sets_again_and_what_was_there_is_in_a_pinned_set(
+    ledgers: Ledgers, sandbox: Sandbox, kind: Kind
+) -> None:
+    ledger = operate(ledgers, sandbox, kind, store="s3")
+    saved = ledger.database.hash_content()
+    spoilt = spoil(ledger)
+    assert spoilt != saved
+    (before,) = ledger.sets()
+
+    with clients(ledger) as answers:
+        state = ledger.restore()
+        said = completed(state)
+
+    assert ledger.database.hash_content() == saved
+    assert is_healthy(ledger)
+    assert answers[0] == answers[-1] == 200
+    assert leftovers(ledger) == set()
+    (emergency,) = set(ledger.sets()) - {before}
+    assert emergency in said
+    assert before in said
+    summary = {
+        found.set_id: found for found in ledger.repository.state(ledger.manifest(before).finished_at).sets
+    }
+    assert f"before restore-database to {before}" in str(summary[emergency].pinned)
+    assert events(ledger) == ["began", "finished"]
+    shown = artifacts_of(state)
+    assert "Put" in shown["restore-database-plan-ledger"]
+    assert "proven" in shown["restore-database-done-ledger"]
+    assert before in shown["restore-database-history-ledger"]
+
+    # What was there before comes back as well.
+    completed(ledger.restore(wanted_set=emergency, nothing_to_save="ledger"))
+    assert ledger.database.hash_content() == spoilt
+
+
+def test_a_database_that_is_gone_comes_back(operated: Ledger) -> None:
+    saved = operated.database.hash_content()
+    operated.database.drop()
+    completed(operated.restore())
+    assert operated.database.hash_content() == saved
+    assert is_healthy(operated)
+    assert leftovers(operated) == set()
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(operated: Ledger) -> None:
+    spoilt, listing = spoil(operated), operated.listing()
+    state = operated.restore(dry_run=True)
+    assert "nothing was done" in completed(state)
+    assert "Back up" in artifacts_of(state)["restore-database-plan-ledger"]
+    assert operated.database.hash_content() == spoilt
+    assert operated.listing() == listing
+    assert leftovers(operated) == set()
+
+
+def test_the_profiles_migrations_run_before_the_application_starts(operated: Ledger) -> None:
+    operated.change(application={"migrate_command": ["touch", "migrated"]})
+    completed(operated.restore())
+    assert (operated.application / "migrated").exists()
+
+
+# --- It is refused before anything is touched ---
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
+def test_a_damaged_set_is_refused_before_anything_is_touched(
+    operated: Ledger, damage: Callable[[Path], None]
+) -> None:
+    set_id = operated.sets()[-1]
+    spoilt = spoil(operated)
+    largest = max(operated.manifest(set_id).objects, key=lambda stored: stored.bytes)
+    damage(operated.root / operated.repository.object_key(set_id, largest.key))
+    with clients(operated) as answers:
+        said = failed(operated.restore(wanted_set=set_id))
+    assert largest.key in said
+    assert "choose another one" in said
+    assert operated.database.hash_content() == spoilt
+    assert set(answers) == {200}
+    assert not (operated.folder / "state" / "ledger" / "trail.jsonl").exists()
+
+
+def test_a_set_of_another_service_or_of_no_data_is_refused(operated: Ledger) -> None:
+    saved = operated.database.hash_content()
+    assert "has no set 'nonsense'" in failed(operated.restore(wanted_set="nonsense"))
+    assert "type ledger there" in failed(operated.restore(nothing_to_save="yes"))
+    manifest = operated.root / operated.repository.object_key(operated.sets()[-1], "manifest.json")
+    manifest.write_text(manifest.read_text().replace('"service": "ledger"', '"service": "other"'))
+    failed(operated.restore(wanted_set="latest"))
+    assert operated.database.hash_content() == saved
+    assert is_healthy(operated)
+
+
+def test_what_cannot_be_saved_first_is_not_replaced_unless_somebody_says_so(
+    ledgers: Ledgers, sandbox: Sandbox
+) -> None:
+    ledger = ledgers.make("postgresql")
+    database = cast("PostgresqlDatabase", ledger.database)
+    with database.limited_role() as (role, url):
+        ledger.write_env(url)
+        ledger.operate(sandbox)
+        ledger.must_back_up()
+        saved = database.hash_content()
+        database.execute(f"REVOKE SELECT ON entries FROM {role}")
+        said = failed(ledger.restore())
+        assert "what is there now cannot be saved" in said
+        assert "type ledger in nothing_to_save" in said
+        assert "The old data is in place. The application runs" in said
+        assert leftovers(ledger) == set()
+        completed(ledger.restore(nothing_to_save="ledger"))
+        assert database.hash_content() == saved
+        completed(ledger.back_up())
+
+
+# --- It fails, and everything is put back ---
+
+
+def test_an_application_that_does_not_come_up_with_the_restored_data_gets_the_old_back(
+    operated: Ledger,
+) -> None:
+    spoilt = spoil(operated)
+    operated.change(application={"login": {"user": "nobody"}})
+    with clients(operated) as answers:
+        said = failed(operated.restore())
+    assert "the application runs with the restored data, but" in said
+    assert "The old data is in place. The application runs and is healthy." in said
+    assert operated.database.hash_content() == spoilt
+    assert answers[-1] == 200
+    assert is_healthy(operated)
+    assert leftovers(operated) == set()
+    assert events(operated) == ["began", "failed"]
+
+
+def test_a_migration_that_fails_puts_the_old_data_back(operated: Ledger) -> None:
+    spoilt = spoil(operated)
+    operated.change(application={"migrate_command": ["false"]})
+    assert "The old data is in place. The application runs" in failed(operated.restore())
+    assert operated.database.hash_content() == spoilt
+    assert leftovers(operated) == set()
+
+
+# --- It is killed ---
+
+
+def steps_of_a_whole_run(ledger: Ledger) -> list[str]:
+    """Return every kind of line that the journal of a restore has, in order."""
+    (closed,) = (ledger.folder / "state" / ledger.name / "journals" / "closed").glob("*.jsonl")
+    return list(dict.fromkeys(json.loads(line)["step"] for line in closed.read_text().splitlines()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.timeout(600)
+def test_killed_at_any_step_a_rerun_ends_with_exactly_the_old_or_exactly_the_new_data(
+    ledgers: Ledgers, sandbox: Sandbox, children: Children, kind: Kind
+) -> None:
+    ledger = operate(ledgers, sandbox, kind)
+    wanted, saved = ledger.sets()[-1], ledger.database.hash_content()
+    completed(ledger.restore())
+    steps = steps_of_a_whole_run(ledger)
+    assert {"restoring", "stopping", "saving", "setting-aside", "moved-in", "starting", "proven"} < set(steps)
+    for number, step in enumerate(steps):
+        spoilt = spoil(ledger)
+        restore = {"service": "ledger", "wanted_set": wanted}
+        killed = children.start(ledger, "restore_database", parameters=restore, kill_after_step=step)
+        assert killed.wait() is None, step
+        if number % 3 == 0:
+            completed(ledger.restore(wanted_set=wanted, nothing_to_save="ledger"))
+            assert ledger.database.hash_content() == saved, step
+        else:
+            # A run that does nothing of its own: only what the killed one left is put right.
+            failed(ledger.restore(wanted_set="nonsense"))
+            expected = saved if step in {"proven", "closed"} else spoilt
+            assert ledger.database.hash_content() == expected, step
+        assert is_healthy(ledger), step
+        assert leftovers(ledger) == set(), step
+
+
+# --- Two at once ---
+
+
+def test_two_at_once_do_not_meet(ledgers: Ledgers, sandbox: Sandbox, children: Children) -> None:
+    ledger = operate(ledgers, sandbox, "postgresql")
+    saved = ledger.database.hash_content()
+    spoil(ledger)
+    other = children.start(ledger, "restore_database", pause_when_called="tasks.postgresql_swap:swap_in")
+    wait_until(lambda: other.is_paused, 40)
+    threading.Timer(2, other.go_on).start()
+    said = completed(ledger.restore())
+    end = other.wait()
+    assert end is not None
+    assert end["type"] == "COMPLETED", end
+    assert said
+    assert ledger.database.hash_content() == saved
+    assert leftovers(ledger) == set()
+    assert events(ledger) == ["began", "finished", "began", "finished"]
