@@ -1,10 +1,11 @@
 """PostgreSQL: addresses, connections, client programs, and the one table from libpq's errors to ours."""
 
+import getpass
 import os
 import re
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psycopg
@@ -21,6 +22,8 @@ from tasks.errors import (
 )
 
 _CONNECT_SECONDS = 10
+# The database that a server has for its administrators.
+_MAINTENANCE = "postgres"
 # Ours whatever the URL says: the application's name there is not ours.
 _OURS = {"connect_timeout": str(_CONNECT_SECONDS), "application_name": "runbooks"}
 _MALFORMED = (
@@ -68,11 +71,18 @@ class Address:
     host: str
     port: str
     database: str
+    user: str
     parameters: "Parameters"
 
     def __str__(self) -> str:
         """Name the database as a person would, without user and password."""
         return f"PostgreSQL database {self.database} at {self.host}:{self.port}"
+
+    def with_options(self, options: str) -> "Address":
+        """Return the same address with more of the server's settings, such as ``-c name=value``."""
+        values = self.parameters.values
+        together = f"{values.get('options', '')} {options}".strip()
+        return replace(self, parameters=Parameters({**values, "options": together}))
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a client program, so that nothing stands on its command line."""
@@ -125,7 +135,12 @@ def parse_url(url: str, database: str | None = None) -> Address:
     if not values.get("dbname"):
         raise ConfigurationError("The PostgreSQL URL names no database: write it after the host, /database.")
     return Address(
-        values.get("host", "localhost"), values.get("port", "5432"), values["dbname"], Parameters(values)
+        host=values.get("host", "localhost"),
+        port=values.get("port", "5432"),
+        database=values["dbname"],
+        # libpq's own default: the name of the operating system's user.
+        user=values.get("user") or getpass.getuser(),
+        parameters=Parameters(values),
     )
 
 
@@ -143,6 +158,16 @@ def connect(address: Address, *, autocommit: bool = True) -> Generator[psycopg.C
             autocommit=autocommit,
         ) as connection,
     ):
+        yield connection
+
+
+@contextmanager
+def connect_away_from(admin_url: str, databases: Collection[str]) -> Generator[psycopg.Connection]:
+    """Open an administrator's connection to a database that is none of these: they are made or renamed."""
+    address = parse_url(admin_url)
+    if address.database in databases:
+        address = parse_url(admin_url, _MAINTENANCE)
+    with connect(address) as connection:
         yield connection
 
 

@@ -1,8 +1,11 @@
 """Run PostgreSQL's client programs: found, fed, drained, and judged by how they ended."""
 
+import os
+import re
 import shutil
+import signal
 import subprocess
-import tempfile
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +23,40 @@ from tasks.postgresql import CONNECTION_LOST, Address
 
 _CHUNK_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
+# Of what a program says, the end is kept: that is where it says why it gave up.
+_SAID_BYTES = 1 << 16
+# What the programs say, which kind of error it is, and our sentence; the first that fits.
+_BY_WORDS: tuple[tuple[re.Pattern[str], type[RunbookError], str], ...] = (
+    (
+        re.compile("server version mismatch"),
+        ConfigurationError,
+        (
+            "{program} is older than the server of {where}: install the server's client programs, or name "
+            "their folder in database.client_directory."
+        ),
+    ),
+    (
+        re.compile(r'ERROR:  role "(?P<name>.*)" does not exist'),
+        ConfigurationError,
+        "{program} needs the role {name}, which the server of {where} does not have: create it first.",
+    ),
+    (
+        re.compile("password authentication failed"),
+        AccessDeniedError,
+        "{where} refuses the password: compare the URL with the server's.",
+    ),
+    (
+        re.compile("permission denied"),
+        AccessDeniedError,
+        "{program} may not do all that it must on {where}: {reason}.",
+    ),
+    (
+        re.compile("No space left on device"),
+        StoreFullError,
+        "{where} has no disk space left: {reason}.",
+    ),
+    (CONNECTION_LOST, UnreachableError, "{program} lost {where}: {reason}."),
+)
 
 
 class ClientProgram:
@@ -29,15 +66,24 @@ class ClientProgram:
         """Start the program; the connection goes through its environment, never its command line."""
         self._name = Path(command[0]).name
         self._address = address
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the program
         self._process = subprocess.Popen(
             command,
             stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=self._stderr,
+            stderr=subprocess.PIPE,
             env=address.environment() if address else {"LC_ALL": "C.UTF-8"},
             pipesize=_PIPE_BYTES,
+            process_group=0,
         )
+        self._said = b""
+        # A program whose complaints nobody takes stops and waits for ever.
+        self._listener = threading.Thread(target=self._listen, name=f"{self._name}-stderr", daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        stderr = _pipe(self._process.stderr)
+        while said := os.read(stderr.fileno(), _SAID_BYTES):
+            self._said = (self._said + said)[-_SAID_BYTES:]
 
     def read(self) -> Iterator[bytes]:
         """Yield what the program writes; raise our error if it then ends badly."""
@@ -62,19 +108,20 @@ class ClientProgram:
         returncode = self._process.wait()
         if returncode == 0:
             return None
-        self._stderr.seek(0)
-        said = self._stderr.read().decode(errors="replace")
-        return _judge(self._name, self._address, returncode, said)
+        self._listener.join()
+        return _judge(self._name, self._address, returncode, self._said.decode(errors="replace"))
 
     def kill(self) -> None:
-        """Take the program away; who feeds it is no longer held up."""
-        self._process.kill()
+        """Take the program and its own workers away; who feeds it is no longer held up."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the program whatever it is doing."""
         self.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._stderr):
+        self._listener.join()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
                 with suppress(BrokenPipeError):
                     stream.close()
@@ -114,17 +161,11 @@ def _judge(program: str, address: Address | None, returncode: int, said: str) ->
     lines = [line for line in said.splitlines() if line.strip()]
     reason = lines[0].removesuffix(".") if lines else f"it ended with code {returncode} and said nothing"
     where = str(address) if address else "the dump"
-    if "server version mismatch" in said:
-        return ConfigurationError(
-            f"{program} is older than the server of {where}: install the server's client programs, or name "
-            "their folder in database.client_directory."
-        )
-    if "password authentication failed" in said:
-        return AccessDeniedError(f"{where} refuses the password: compare the URL with the server's.")
-    if "permission denied" in said:
-        return AccessDeniedError(f"{program} may not read all of {where}: {reason}.")
-    if "No space left on device" in said:
-        return StoreFullError(f"{where} has no disk space left: {reason}.")
-    if CONNECTION_LOST.search(said):
-        return UnreachableError(f"{program} lost {where}: {reason}.")
+    for pattern, kind, sentence in _BY_WORDS:
+        if (found := pattern.search(said)) is not None:
+            return kind(
+                sentence.format(
+                    program=program, where=where, reason=reason, name=found.groupdict().get("name")
+                )
+            )
     return SourceError(f"{program} failed on {where}: {reason}.")

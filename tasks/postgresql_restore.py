@@ -1,6 +1,5 @@
 """Restore a set's PostgreSQL dump into a scratch database and observe what came of it."""
 
-import subprocess
 from pathlib import Path
 
 from prefect import task
@@ -8,8 +7,8 @@ from prefect.cache_policies import NO_CACHE
 from psycopg import sql
 
 from tasks.credentials import resolve
-from tasks.errors import DamagedSetError, SourceError
 from tasks.postgresql import connect, parse_url, translated
+from tasks.postgresql_archive import restore_archive
 from tasks.postgresql_catalog import read_definitions
 from tasks.postgresql_client import find_client, running
 from tasks.postgresql_copy_sections import CopySections
@@ -58,23 +57,8 @@ def restore_database(
     admin = resolve(admin_url)
     with connect(parse_url(admin)) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(scratch)))
-    command = [
-        find_client("pg_restore", client_directory),
-        "--exit-on-error",
-        "--no-owner",
-        "--no-privileges",
-        "--no-password",
-        f"--dbname={scratch}",
-    ]
-    with running(command, parse_url(admin, scratch), stdin=subprocess.PIPE) as restore:
-        for chunk in SetFolder(location).load(content.dump.key, ZSTD):
-            restore.write(chunk)
-        restore.end_input()
-        if (problem := restore.finish()) is not None:
-            if isinstance(problem, SourceError):
-                raise DamagedSetError(f"The dump does not restore: {problem}") from problem
-            # A server that is away or full says nothing of the dump.
-            raise problem
+    archive = SetFolder(location).load(content.dump.key, ZSTD)
+    restore_archive(archive, parse_url(admin, scratch), client_directory, ["--no-owner", "--no-privileges"])
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
