@@ -12,12 +12,14 @@ from tasks.backup_sets import open_repository
 from tasks.credentials import resolve
 from tasks.environment_file import read_variable, read_variables
 from tasks.errors import RunbookError
-from tasks.http_probe import probe_health
+from tasks.host_folder import host_folder
+from tasks.http_probe import probe_health, probe_login
 from tasks.mongodb import connect as connect_mongodb
 from tasks.opening_stores import open_store
 from tasks.postgresql import connect as connect_postgresql
 from tasks.postgresql import parse_url
 from tasks.postgresql_dump import client_version
+from tasks.process_manager import observe_application
 from tasks.profiles import list_services, read_profile, services_folder
 from tasks.records.service import ServiceProfile
 
@@ -54,6 +56,9 @@ def examine(path: Path) -> Problems:
         return
     checks: tuple[Callable[[ServiceProfile], Problems], ...] = (
         _examine_application,
+        _examine_process,
+        _examine_login,
+        _examine_state_directory,
         _examine_database,
         _examine_administrator,
         _examine_store,
@@ -81,6 +86,23 @@ def _examine_application(profile: ServiceProfile) -> Problems:
     for name in application.required_variables:
         if not variables.get(name):
             yield f"{name} is not set in {profile.env_path}: set it, the application does not start without."
+
+
+def _examine_process(profile: ServiceProfile) -> Problems:
+    status = observe_application.fn(profile)
+    if not status.running:
+        yield f"{status.detail}: see the log of {profile.application.process_name}."
+
+
+def _examine_login(profile: ServiceProfile) -> Problems:
+    problem = probe_login.fn(profile)
+    if problem is not None:
+        yield f"{problem.removesuffix('.')}: compare application.login with the probe user."
+
+
+def _examine_state_directory(profile: ServiceProfile) -> Problems:
+    host_folder(profile)
+    return iter(())
 
 
 def _examine_database(profile: ServiceProfile) -> Problems:

@@ -1,0 +1,68 @@
+"""The doctor on the sandbox's real systems: a sentence for what is wrong, none for what is well."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.doctor import examine
+from deployments.sandbox.stack import Sandbox
+
+Told = Callable[[Callable[[dict[str, Any]], None]], list[str]]
+
+
+@pytest.fixture(params=["invoice", "propertypulse"])
+def told(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) -> Told:
+    """What the doctor says of a service with its profile changed, but of backups, of which there are none."""
+
+    def examined(change: Callable[[dict[str, Any]], None]) -> list[str]:
+        settings = yaml.safe_load((sandbox.state / "services" / f"{request.param}.yaml").read_text())
+        settings["state_directory"] = str(tmp_path / "state")
+        change(settings)
+        changed = tmp_path / f"{request.param}.yaml"
+        changed.write_text(yaml.safe_dump(settings))
+        return [problem for problem in examine(changed) if "backup" not in problem and "drill" not in problem]
+
+    return examined
+
+
+def test_a_service_that_is_as_its_profile_says_is_well(told: Told, tmp_path: Path) -> None:
+    assert told(lambda settings: None) == []
+    (made,) = (tmp_path / "state").iterdir()
+    assert made.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_name_that_the_process_manager_does_not_know_is_told(told: Told) -> None:
+    (problem,) = told(lambda settings: settings["application"].update(process_name="nobody"))
+    assert "PM2 does not know nobody" in problem
+
+
+def test_an_application_of_which_a_part_does_not_run_is_told(told: Told, sandbox: Sandbox) -> None:
+    sandbox.pm2.run("stop", "0", "1")
+    try:
+        problems = told(lambda settings: None)
+        assert [problem for problem in problems if "1 stopped: see the log of " in problem]
+    finally:
+        sandbox.pm2.run("restart", "0", "1")
+
+
+def test_a_login_that_is_refused_is_told_without_the_password(told: Told, tmp_path: Path) -> None:
+    wrong = tmp_path / "password"
+    wrong.touch(mode=0o600)
+    wrong.write_text("not-the-password")
+    (problem,) = told(lambda settings: settings["application"]["login"].update(password=f"file:{wrong}"))
+    assert "answered 401" in problem
+    assert "not-the-password" not in problem
+    assert problem.endswith(": compare application.login with the probe user.")
+
+
+def test_a_state_directory_that_is_open_to_others_is_told(told: Told, tmp_path: Path) -> None:
+    def open_up(settings: dict[str, Any]) -> None:
+        folder = Path(settings["state_directory"], settings["name"])
+        folder.mkdir(parents=True)
+        folder.chmod(0o755)
+
+    (problem,) = told(open_up)
+    assert "is open to others" in problem
