@@ -14,6 +14,7 @@ from tasks import application_tree, backup_sets
 from tasks.application_commands import run_application_command
 from tasks.application_keeping import bring_along
 from tasks.application_unpacking import unpack_application
+from tasks.artifacts import publish_done
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.http_probe import await_health, probe_health, probe_login
 from tasks.journal import Journal, list_open_journals
@@ -100,7 +101,9 @@ def finish(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> 
             f"{profile.name}: the application is restored and healthy, but the files of before could not be "
             f"deleted: {error} Delete {plan.paths.aside} by hand."
         ) from error
-    journal.close(f"The application is that of the set {plan.set_id}.")
+    said = f"The application is that of the set {plan.set_id}."
+    publish_done(plan, said, journal.entries, profile.zone)
+    journal.close(said)
 
 
 def undo_after_failure(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> str:

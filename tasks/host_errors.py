@@ -25,7 +25,7 @@ def naming_file(place: Path) -> Generator[None]:
             raise StoreFullError(f"{where}: there is no room left on the disk: free some.") from None
         if error.errno in _REFUSED:
             raise AccessDeniedError(
-                f"{where}: the worker's user may not do that ({error.strerror}): give it the right to, or run "
-                "it as the application's user."
+                f"{where}: the worker's user may not do that ({error.strerror}): give it the right to, or "
+                "run it as the application's user."
             ) from None
         raise SourceError(f"{where}: {error.strerror}.") from None

@@ -109,8 +109,8 @@ def _list_refusals(facts: ApplicationFacts, paths: TreePaths) -> Iterator[str]:
         yield f"The worker's user may not write in {tree.directory.parent}: give it the right to."
     if left := [name for name in tree.siblings if name in {paths.beside.name, paths.aside.name}]:
         yield (
-            f"{tree.directory.parent / left[0]} is there: another restore of this set is at work, or it was left "
-            "over and has to be moved away."
+            f"{tree.directory.parent / left[0]} is there: another restore of this set is at work, or it was "
+            "left over and has to be moved away."
         )
     if size > tree.free_bytes:
         yield (

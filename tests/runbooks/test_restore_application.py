@@ -1,0 +1,377 @@
+"""restore-application under a real application: the set's files serve, or those of before come back."""
+
+import json
+import os
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import httpx
+import pytest
+from prefect.client.schemas.objects import State
+
+from deployments.sandbox.stack import Sandbox
+from flows.restore_application import restore_application
+from tasks.application_files import ARCHIVE_KEY
+from tasks.journal import list_open_journals
+from tests.runbooks.conftest import Children, Ledger, Ledgers, artifacts_of, completed, failed, wait_until
+
+BROKEN = "process.exit(3);\n"
+
+
+def operate(ledgers: Ledgers, sandbox: Sandbox, store: Literal["folder", "s3"] = "folder") -> Ledger:
+    """A small service whose application runs, with one verified set of it."""
+    ledger = ledgers.make("postgresql", store)
+    ledger.operate(sandbox)
+    (ledger.application / "logs").mkdir()
+    (ledger.application / "logs" / "app.log").write_text("a line\n")
+    ledger.must_back_up()
+    return ledger
+
+
+@pytest.fixture
+def operated(ledgers: Ledgers, sandbox: Sandbox) -> Ledger:
+    return operate(ledgers, sandbox)
+
+
+def restore(ledger: Ledger, **parameters: Any) -> State[Any]:
+    return cast("State[Any]", restore_application(ledger.name, **parameters, return_state=True))
+
+
+def files(ledger: Ledger) -> dict[str, str]:
+    """Return every file and folder with its mode and content, read without the flows' code."""
+    found = {}
+    for place, folders, names in os.walk(ledger.application):
+        for path in (Path(place, name) for name in (*folders, *names)):
+            mode = stat.filemode(path.lstat().st_mode)
+            content = (
+                str(path.readlink()) if path.is_symlink() else path.read_text() if path.is_file() else ""
+            )
+            found[str(path.relative_to(ledger.application))] = f"{mode} {content}"
+    return found
+
+
+def spoil(ledger: Ledger) -> dict[str, str]:
+    """Change, delete and add, as a bad deployment does; return what is there then."""
+    application = ledger.application
+    (application / "src" / "größe.js").unlink(missing_ok=True)
+    (application / "stray.js").write_text("added")
+    (application / "server.js").chmod(0o600)
+    with (application / "server.js").open("a") as file:
+        file.write("// changed by hand\n")
+    return files(ledger)
+
+
+def is_healthy(ledger: Ledger) -> bool:
+    try:
+        return httpx.get(ledger.profile.application.health_url, timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def leftovers(ledger: Ledger) -> list[str]:
+    beside = [path.name for path in ledger.folder.iterdir() if path.name.startswith("application.")]
+    return [*beside, *list_open_journals(ledger.profile)]
+
+
+def events(ledger: Ledger) -> list[str]:
+    lines = (ledger.folder / "state" / ledger.name / "trail.jsonl").read_text().splitlines()
+    return [json.loads(line)["event"] for line in lines]
+
+
+# --- It works ---
+
+
+def test_from_s3_the_files_are_the_sets_again_and_the_application_serves(
+    ledgers: Ledgers, sandbox: Sandbox
+) -> None:
+    ledger = operate(ledgers, sandbox, "s3")
+    saved = files(ledger)
+    spoil(ledger)
+    with (ledger.application / "logs" / "app.log").open("a") as file:
+        file.write("a second line\n")
+
+    state = restore(ledger)
+
+    assert completed(state) == (
+        f"ledger: the application is that of the set {ledger.sets()[0]}, and healthy, and its probe user logged in."
+    )
+    # What the backup leaves out is as it was a moment ago.
+    log = saved["logs/app.log"] + "a second line\n"
+    assert files(ledger) == saved | {"logs/app.log": log}
+    assert is_healthy(ledger)
+    assert leftovers(ledger) == []
+    assert events(ledger) == ["began", "finished"]
+    shown = artifacts_of(state)
+    assert "1 file of them changed after the set was made" not in shown["restore-application-plan-ledger"]
+    assert "2 files of them changed after" in shown["restore-application-plan-ledger"]
+    assert "proven" in shown["restore-application-done-ledger"]
+
+
+def test_an_application_that_does_not_start_any_more_is_brought_back(operated: Ledger) -> None:
+    saved = files(operated)
+    (operated.application / "server.js").write_text(BROKEN)
+    stop_serving(operated)
+    completed(restore(operated))
+    assert files(operated) == saved
+    assert is_healthy(operated)
+
+
+def stop_serving(ledger: Ledger) -> None:
+    """Let the application read its files again, as a restart at night does."""
+    from tasks.process_manager import start_application, stop_application  # noqa: PLC0415
+
+    stop_application.fn(ledger.profile)
+    start_application.fn(ledger.profile)
+    wait_until(lambda: not is_healthy(ledger))
+
+
+def test_the_present_env_file_is_kept_unless_the_sets_is_wanted(operated: Ledger) -> None:
+    env = operated.application / ".env"
+    old = env.read_text()
+    env.write_text(f"{old}ROTATED=since\n")
+    completed(restore(operated))
+    assert env.read_text() == f"{old}ROTATED=since\n"
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    completed(restore(operated, keep_env=False))
+    assert env.read_text() == old
+
+
+def test_dependencies_are_installed_into_the_restored_files_before_they_serve(operated: Ledger) -> None:
+    operated.change(application={"install_command": ["mkdir", "-p", "node_modules/fresh"]})
+    completed(restore(operated))
+    assert [path.name for path in (operated.application / "node_modules").iterdir()] == ["fresh"]
+
+
+def test_files_that_are_gone_altogether_come_back(operated: Ledger) -> None:
+    saved = {name: content for name, content in files(operated).items() if "node_modules" not in name}
+    operated.application.rename(operated.folder / "lost")
+    completed(restore(operated))
+    assert files(operated) == {name: found for name, found in saved.items() if name != "logs/app.log"}
+    assert leftovers(operated) == []
+
+
+def test_a_symbolic_link_stays_and_its_target_is_restored(operated: Ledger) -> None:
+    saved = files(operated)
+    operated.application.rename(operated.folder / "release")
+    operated.application.symlink_to("release")
+    (operated.folder / "release" / "stray.js").write_text("added")
+    completed(restore(operated))
+    assert operated.application.is_symlink()
+    assert not (operated.folder / "release" / "stray.js").exists()
+    assert {name for name in saved if "src" in name} <= set(files(operated))
+    assert {path.name for path in operated.folder.iterdir() if path.name.startswith("release")} == {"release"}
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(operated: Ledger) -> None:
+    spoilt, listing = spoil(operated), operated.listing()
+    state = restore(operated, dry_run=True)
+    assert "nothing was done" in completed(state)
+    assert "Unpack" in artifacts_of(state)["restore-application-plan-ledger"]
+    assert files(operated) == spoilt
+    assert operated.listing() == listing
+    assert leftovers(operated) == []
+
+
+# --- It is refused before anything is touched ---
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def test_a_damaged_archive_is_refused_before_anything_is_touched(operated: Ledger) -> None:
+    spoilt = spoil(operated)
+    archive = operated.root / operated.repository.object_key(operated.sets()[0], ARCHIVE_KEY)
+    whole = archive.read_bytes()
+    damages: list[Callable[[Path], None]] = [flip, cut, empty, Path.unlink]
+    for damage in damages:
+        archive.write_bytes(whole)
+        damage(archive)
+        said = failed(restore(operated))
+        assert "application/application.tar.gz" in said
+        assert said.endswith("Restore another one. Nothing was changed.")
+    assert files(operated) == spoilt
+    assert is_healthy(operated)
+    assert leftovers(operated) == []
+    assert not (operated.folder / "state" / "ledger" / "trail.jsonl").exists()
+
+
+def test_a_set_that_is_not_there_or_another_services_is_refused(operated: Ledger) -> None:
+    spoilt = spoil(operated)
+    assert "has no set 'nonsense'" in failed(restore(operated, wanted_set="nonsense"))
+    manifest = operated.root / operated.repository.object_key(operated.sets()[0], "manifest.json")
+    manifest.write_text(manifest.read_text().replace('"service": "ledger"', '"service": "other"'))
+    failed(restore(operated, wanted_set="latest"))
+    assert files(operated) == spoilt
+
+
+def test_a_full_disk_changes_nothing(ledgers: Ledgers, sandbox: Sandbox, small_disk: Path) -> None:
+    ledger = operate(ledgers, sandbox)
+    home = small_disk / "application"
+    ledger.change(application={"directory": str(home)})
+    home.mkdir()
+    (home / "big").write_bytes(b"x" * 40_000)
+    said = failed(restore(ledger))
+    assert "there is no room left on the disk" in said or "are free there" in said
+    assert [path.name for path in small_disk.iterdir()] == ["application"]
+    assert [path.name for path in home.iterdir()] == ["big"]
+
+
+def test_a_mount_point_is_refused(ledgers: Ledgers, sandbox: Sandbox, small_disk: Path) -> None:
+    ledger = operate(ledgers, sandbox)
+    ledger.change(application={"directory": str(small_disk)})
+    assert "is a mount point" in failed(restore(ledger))
+
+
+# --- It fails, and the files of before come back ---
+
+
+def test_files_that_do_not_serve_give_way_to_those_of_before(operated: Ledger) -> None:
+    server = operated.application / "server.js"
+    good = server.read_text()
+    server.write_text(BROKEN)
+    broken_set = operated.must_back_up()
+    server.write_text(good)
+    spoilt = spoil(operated)
+
+    operated.change(application={"start_within": "PT3S"})
+    said = failed(restore(operated, wanted_set=broken_set))
+
+    assert "was not healthy within 3 s" in said
+    assert said.endswith("The files of before are back and the application is healthy.")
+    assert files(operated) == spoilt
+    assert is_healthy(operated)
+    assert leftovers(operated) == []
+    assert events(operated) == ["began", "failed"]
+
+
+def test_a_login_that_is_refused_brings_the_files_of_before_back(operated: Ledger) -> None:
+    spoilt = spoil(operated)
+    operated.change(application={"login": {"user": "nobody"}})
+    said = failed(restore(operated))
+    assert "answered 401" in said
+    assert said.endswith("The files of before are back and the application is healthy.")
+    assert files(operated) == spoilt
+    assert leftovers(operated) == []
+
+
+def test_an_install_command_that_fails_changes_nothing(operated: Ledger) -> None:
+    spoilt = spoil(operated)
+    operated.change(application={"install_command": ["false"]})
+    said = failed(restore(operated))
+    assert "the command to install the dependencies" in said
+    assert said.endswith("Nothing was changed.")
+    assert files(operated) == spoilt
+    assert leftovers(operated) == []
+
+
+# --- It is killed ---
+
+JOURNALED = (
+    "began",
+    "unpacking beside",
+    "stopping",
+    "putting the present files aside",
+    "putting the restored files in place",
+    "starting",
+    "proven",
+    "closed",
+)
+CALLED = (
+    "tasks.application_unpacking:read_files",
+    "tasks.application_keeping:_make_like",
+    "flows.application_restoring:run_application_command",
+    "flows.application_restoring:await_health",
+    "flows.application_restoring:probe_login",
+    "flows.application_restoring:finish",
+    "tasks.application_tree:_open_folders",
+)
+
+
+@pytest.mark.timeout(900)
+def test_killed_at_any_step_a_rerun_ends_with_exactly_the_old_or_exactly_the_new_files(
+    operated: Ledger, children: Children
+) -> None:
+    wanted, saved = operated.sets()[0], files(operated)
+    orders = [{"kill_after_step": step} for step in JOURNALED]
+    orders += [{"kill_when_called": called} for called in CALLED]
+    proven = [{"kill_after_step": step} for step in ("proven", "closed")]
+    proven += [{"kill_when_called": called} for called in CALLED[-2:]]
+    for number, order in enumerate(orders):
+        spoilt = spoil(operated)
+        killed = children.start(operated, "restore_application", **order)
+        assert killed.wait() is None, order
+        if number % 3 == 0:
+            completed(restore(operated, wanted_set=wanted))
+            expected = saved
+        else:
+            # A run that does nothing of its own: only what the killed one left is put right.
+            assert "has no set" in failed(restore(operated, wanted_set="nonsense"))
+            expected = saved if order in proven else spoilt
+        assert files(operated) == expected, order
+        assert is_healthy(operated), order
+        assert leftovers(operated) == [], order
+
+
+def test_killed_while_it_undoes_it_undoes_the_rest(operated: Ledger, children: Children) -> None:
+    spoilt = spoil(operated)
+    assert children.start(operated, "restore_application", kill_after_step="starting").wait() is None
+    for called in ("flows.application_restoring:start_application", "tasks.application_tree:_open_folders"):
+        assert children.start(operated, "restore_application", kill_when_called=called).wait() is None
+    assert "killed" in failed(restore(operated, dry_run=True))
+    assert "has no set" in failed(restore(operated, wanted_set="nonsense"))
+    assert files(operated) == spoilt
+    assert is_healthy(operated)
+    assert leftovers(operated) == []
+    assert events(operated) == ["began", "settled"]
+
+
+# --- Two at once ---
+
+
+def test_one_that_sees_another_at_work_is_refused(operated: Ledger, children: Children) -> None:
+    saved = files(operated)
+    spoil(operated)
+    pause = "flows.application_restoring:stop_application"
+    first = children.start(operated, "restore_application", pause_when_called=pause)
+    wait_until(lambda: first.is_paused, 40)
+    assert "another restore of this set is at work" in failed(restore(operated))
+    first.go_on()
+    ended = first.wait()
+    assert ended is not None
+    assert ended["type"] == "COMPLETED", ended
+    assert files(operated) == saved
+    assert leftovers(operated) == []
+
+
+def test_one_that_waited_for_another_stops_since_its_plan_is_of_before(
+    operated: Ledger, children: Children
+) -> None:
+    saved = files(operated)
+    spoil(operated)
+    pause = "flows.application_restoring:find_drift"
+    first = children.start(operated, "restore_application", pause_when_called=pause)
+    wait_until(lambda: first.is_paused, 40)
+    threading.Timer(2, first.go_on).start()
+    said = failed(restore(operated))
+    assert "Since the plan was made, somebody changed what it rests on (directory, files at its top)" in said
+    assert said.endswith("Nothing was changed.")
+    ended = first.wait()
+    assert ended is not None
+    assert ended["type"] == "COMPLETED", ended
+    assert files(operated) == saved
+    assert leftovers(operated) == []
+    assert events(operated) == ["began", "finished", "began", "failed"]
