@@ -545,6 +545,14 @@ def artifacts_of(state: State[Any]) -> dict[str, str]:
     return {str(artifact.key): str(artifact.data) for artifact in found}
 
 
+def decisions_in(artifact: str) -> dict[str, str]:
+    """Return what an artifact's table says of each set."""
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in artifact.splitlines() if line[:1] == "|"
+    ]
+    return {row[0]: row[3] for row in cells if len(row) == 5 and row[3] in {"keep", "delete", "would go"}}
+
+
 def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(settings)
     for key, change in changes.items():
