@@ -13,7 +13,7 @@ export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE ?= copy
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status test lint types imports unit doctor deploy bench clean
+.PHONY: help demo down status test lint types imports unit doctor deploy run bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ doctor: $(INSTALLED) ## Check every service profile against the living systems
 
 deploy: $(INSTALLED) ## Apply prefect.yaml to the Prefect server of PREFECT_API_URL
 	@$(BIN)/python -m deployments.deploy
+
+run: $(INSTALLED) ## Break glass: run a runbook here, with no Prefect server: FLOW=... SERVICE=... [PARAMETERS="name=value ..."]
+	@$(BIN)/python -m deployments.run "$(FLOW)" "$(SERVICE)" $(PARAMETERS)
 
 bench: $(INSTALLED) ## Measure speed and memory against the runbook's own commands
 	@$(BIN)/python -m benchmarks.backup
