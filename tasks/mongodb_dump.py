@@ -23,7 +23,7 @@ _LENGTH_BYTES = 4
 _LARGEST_DOCUMENT = 16 * 1024 * 1024 + 16 * 1024
 _MODULUS = 1 << 256
 # Every document must decode, whatever strings and dates an old driver wrote.
-_LENIENT: CodecOptions[dict[str, Any]] = CodecOptions(
+LENIENT: CodecOptions[dict[str, Any]] = CodecOptions(
     unicode_decode_error_handler="replace", datetime_conversion=DatetimeConversion.DATETIME_AUTO
 )
 
@@ -167,7 +167,7 @@ def decode_documents(batches: Iterable[Sequence[bytes]], name: str) -> ContentHa
     for batch in batches:
         content.add(batch)
         try:
-            bson.decode_all(b"".join(batch), _LENIENT)
+            bson.decode_all(b"".join(batch), LENIENT)
         except BSONError as error:
             raise DamagedSetError(f"{name}: a document does not decode ({error}).") from None
     return content
