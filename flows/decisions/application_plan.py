@@ -124,34 +124,46 @@ def _list_acts(
 ) -> tuple[PlannedAct, ...]:
     application, name = profile.application, profile.application.process_name
     prepared = _list_preparations(profile, facts, paths, keep_env=keep_env)
-    changed = (
-        f"; {say_count(facts.tree.changed, 'file')} of them changed after the set was made"
-        if facts.tree.changed
-        else ""
-    )
     stop = PlannedAct(
         what=f"Stop {name}",
         why="It must not run while its files change places.",
         undo=f"Start it again, {_SWAP_BACK}" if facts.running else "Nothing: it does not run now",
     )
-    swap = PlannedAct(
-        what=f"Rename {paths.directory} to {paths.aside}, and {paths.beside} to {paths.directory}",
-        why="Two renames: the application never sees half of its files.",
-        how_many=f"{say_count(facts.tree.files, 'file')} aside{changed}",
-        undo=f"Rename both back, {_SWAP_BACK}",
-    )
     probes = "its health and a login" if application.login else "its health"
     start = PlannedAct(
         what=f"Start {name}, and prove it by {probes}",
         why="Only an application that serves is restored.",
-        undo=f"Stop it and rename both back, {_SWAP_BACK}",
+        undo=f"Stop it and rename back, {_SWAP_BACK}",
     )
     delete = PlannedAct(
         what=f"Delete {paths.aside}",
         why="The restored application is proven by then.",
         undo="It cannot be undone: back up first what of it may be wanted",
     )
-    return (*prepared, stop, swap, start, *((delete,) if facts.tree.kind == "folder" else ()))
+    return (
+        *prepared,
+        stop,
+        _swap(facts.tree, paths),
+        start,
+        *((delete,) if facts.tree.kind == "folder" else ()),
+    )
+
+
+def _swap(tree: TreeFacts, paths: TreePaths) -> PlannedAct:
+    come_in = f"{paths.beside} to {paths.directory}"
+    if tree.kind == "missing":
+        return PlannedAct(
+            what=f"Rename {come_in}",
+            why="Nothing is there: the restored files are the only ones.",
+            undo=f"Rename it back, {_SWAP_BACK}",
+        )
+    changed = f"; {say_count(tree.changed, 'file')} of them changed after the set was made"
+    return PlannedAct(
+        what=f"Rename {paths.directory} to {paths.aside}, and {come_in}",
+        why="Two renames: the application never sees half of its files.",
+        how_many=f"{say_count(tree.files, 'file')} aside{changed if tree.changed else ''}",
+        undo=f"Rename both back, {_SWAP_BACK}",
+    )
 
 
 def _list_preparations(
