@@ -15,8 +15,12 @@ from tasks.postgresql_client import find_client, running
 _FIRST_LOOK_BYTES = 1 << 20
 _JOBS: Final = 2
 # What is made here is worth nothing until all of it is there and checked: no commit need wait for the disk.
-# The memory is that of the one who builds an index, of whom there are as many as jobs.
-_FASTER = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+# The memory is that of the one who builds an index, of whom there are as many as jobs. What the database's
+# own settings say of time limits and of writing is for the application.
+RESTORING = (
+    "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+    " -c statement_timeout=0 -c default_transaction_read_only=off"
+)
 
 
 def restore_archive(
@@ -29,14 +33,16 @@ def restore_archive(
     """
     pg_restore = find_client("pg_restore", client_directory)
     command = [pg_restore, "--exit-on-error", "--no-password", f"--dbname={address.database}", *options]
-    fast = address.with_options(_FASTER)
+    restoring = address.with_options(RESTORING)
     with tempfile.TemporaryFile() as head:
-        with running([*command, "--section=pre-data", "--section=data"], fast, subprocess.PIPE) as restore:
+        with running(
+            [*command, "--section=pre-data", "--section=data"], restoring, subprocess.PIPE
+        ) as restore:
             for chunk in _keep_head(archive, head, pg_restore):
                 restore.write(chunk)
             restore.end_input()
             _require(restore.finish())
-        with running([*command, "--section=post-data", f"--jobs={_JOBS}", _path(head)], fast) as restore:
+        with running([*command, "--section=post-data", f"--jobs={_JOBS}", _path(head)], restoring) as restore:
             _require(restore.finish())
 
 

@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.credentials import resolve
 from tasks.errors import ConfigurationError
 from tasks.postgresql import connect, connect_away_from, parse_url
-from tasks.postgresql_archive import restore_archive
+from tasks.postgresql_archive import RESTORING, restore_archive
 from tasks.postgresql_properties import DatabaseProperties, create_database, read_properties
 from tasks.records.backup import PostgresqlContent
 from tasks.records.service import Reference
@@ -44,6 +44,6 @@ def restore_beside(  # noqa: PLR0913, PLR0917  each names a thing of its own
             ) from None
     address = parse_url(admin, beside)
     restore_archive(SetFolder(location).load(content.dump.key, ZSTD), address, client_directory)
-    with connect(address) as connection:
+    with connect(address.with_options(RESTORING)) as connection:
         # A database without statistics answers as slowly as if its indexes were missing.
         connection.execute("ANALYZE")
