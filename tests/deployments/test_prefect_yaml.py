@@ -96,7 +96,16 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         )
         for entry in DEPLOYMENTS
     )
-    runbooks = ("check-audit-trail", "check-backups", "emergency-backup", "nightly-backup", "restore-drill")
+    runbooks = (
+        "check-audit-trail",
+        "check-backups",
+        "corruption-recovery",
+        "emergency-backup",
+        "nightly-backup",
+        "restore-application",
+        "restore-database",
+        "restore-drill",
+    )
     services = list_services(SERVICES)
     assert found == [(runbook, name, name, name) for runbook in runbooks for name in services]
 
