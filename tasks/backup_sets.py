@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from tasks.backup_layout import Layout
@@ -15,20 +13,12 @@ from tasks.leases import HeldLease, hold_lease
 from tasks.opening_stores import open_store
 from tasks.records.backup import Manifest, RepositoryState, Verification
 from tasks.records.service import ServiceProfile
-from tasks.retrying import is_transient
+from tasks.retrying import retried
 from tasks.set_folder import SetLocation
 
 # Long enough for a backup that is under way to end, short enough for somebody to notice in the morning.
 _LONGEST_WAIT = timedelta(hours=2)
 _UNFINISHED_WRITE_GRACE = timedelta(hours=24)
-
-_RETRIED = task(
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
 
 
 def open_repository(profile: ServiceProfile) -> BackupRepository:
@@ -84,13 +74,13 @@ def hold_set(profile: ServiceProfile, set_id: str, *, purpose: str, holder: str)
         yield lease
 
 
-@_RETRIED
+@retried
 def observe_repository(profile: ServiceProfile, now: datetime) -> RepositoryState:
     """Given a service, return every set that its repository holds and what is unfinished there."""
     return open_repository(profile).state(now)
 
 
-@_RETRIED
+@retried
 def read_manifest(profile: ServiceProfile, set_id: str) -> Manifest:
     """Given a set, return its manifest; raise ``DamagedSetError`` if it is none."""
     return open_repository(profile).read_manifest(set_id)
@@ -103,7 +93,7 @@ def read_newest_manifest(profile: ServiceProfile, state: RepositoryState) -> Man
     return read_manifest(profile, max(state.sets, key=lambda found: found.created_at).set_id)
 
 
-@_RETRIED
+@retried
 def publish_set(profile: ServiceProfile, manifest: Manifest) -> None:
     """Given a manifest whose objects are all there, write it: from now on the set is a backup.
 
@@ -113,7 +103,7 @@ def publish_set(profile: ServiceProfile, manifest: Manifest) -> None:
     open_repository(profile).publish(manifest, pinned=reason)
 
 
-@_RETRIED
+@retried
 def record_verdict(
     profile: ServiceProfile,
     set_id: str,
@@ -138,7 +128,7 @@ def record_verdict(
     return verdict
 
 
-@_RETRIED
+@retried
 def delete_set(profile: ServiceProfile, set_id: str) -> None:
     """Given a set, delete it: tombstone, manifest, data. A run killed in between is finished by the next.
 
@@ -147,13 +137,13 @@ def delete_set(profile: ServiceProfile, set_id: str) -> None:
     open_repository(profile).delete_set(set_id, unless_leased=True)
 
 
-@_RETRIED
+@retried
 def collect_unfinished(profile: ServiceProfile, set_id: str) -> None:
     """Given a folder that is no backup, delete what a killed run left in it."""
     open_repository(profile).collect_unfinished(set_id)
 
 
-@_RETRIED
+@retried
 def discard_unfinished_writes(profile: ServiceProfile, now: datetime) -> int:
     """Throw away what runs that were killed a day ago left half written; return how many."""
     return open_repository(profile).discard_unfinished_writes(now - _UNFINISHED_WRITE_GRACE)

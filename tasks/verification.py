@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
@@ -17,19 +15,11 @@ from tasks.mongodb_dump import decode_documents, split_documents
 from tasks.mongodb_dump_format import read_metadata
 from tasks.records.backup import CollectionContent, Manifest, StoredObject
 from tasks.records.service import ServiceProfile
-from tasks.retrying import is_transient
+from tasks.retrying import retried
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import GZIP, ZSTD, ByteCounter, Meter, decompress
 
 Findings = tuple[str, ...]
-
-_REREAD = task(
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
 
 
 def reread_set(profile: ServiceProfile, manifest: Manifest) -> Findings:
@@ -53,7 +43,7 @@ def reread_set(profile: ServiceProfile, manifest: Manifest) -> Findings:
         return tuple(finding for future in futures for finding in future.result())
 
 
-@_REREAD
+@retried
 def find_strangers(manifest: Manifest, location: SetLocation) -> Findings:
     """Given a set, return what lies in its folder and not in its manifest.
 
@@ -64,7 +54,7 @@ def find_strangers(manifest: Manifest, location: SetLocation) -> Findings:
     return tuple(f"{key} lies in the set's folder, but is not in its manifest." for key in strangers)
 
 
-@_REREAD
+@retried
 def reread_collection(content: CollectionContent, location: SetLocation) -> Findings:
     """Given a saved collection, read it back and decode every document; return what is wrong."""
     folder = SetFolder(location)
@@ -89,7 +79,7 @@ def reread_collection(content: CollectionContent, location: SetLocation) -> Find
     return findings
 
 
-@_REREAD
+@retried
 def reread_dump(manifest: Manifest, client_directory: Path | None, location: SetLocation) -> Findings:
     """Given a set with a PostgreSQL dump, read it through pg_restore to its end; return what is wrong."""
     if manifest.postgresql is None:
@@ -102,7 +92,7 @@ def reread_dump(manifest: Manifest, client_directory: Path | None, location: Set
     return _reread(SetFolder(location), manifest.postgresql.dump, ZSTD, read_archive)
 
 
-@_REREAD
+@retried
 def reread_application(manifest: Manifest, location: SetLocation) -> Findings:
     """Given a set, read every member of the application's archive; return what is wrong."""
     application = manifest.application
