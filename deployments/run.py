@@ -1,12 +1,13 @@
 """`make run`, break glass: run a deployed runbook in the shell of this host, with no Prefect server.
 
-Prefect starts a server for the run alone, on this host and with a folder that goes with it. Lock, journal, audit
-trail and plan are those of any other run: they are the host's, not Prefect's.
+Prefect starts a server for the run alone, on this host and with a folder that goes with it. Lock, journal,
+audit trail and plan are those of any other run: they are the host's, not Prefect's.
 """
 
 import argparse
 import atexit
 import importlib
+import logging
 import os
 import shutil
 import sys
@@ -108,10 +109,14 @@ def load_flow(entry: Mapping[str, Any], given: Mapping[str, str]) -> tuple[Any, 
     if given.get("service", parameters["service"]) != parameters["service"]:
         raise ConfigurationError("The service is named once, before the parameters.")
     parameters |= {name: _read_value(name, value, known[name]) for name, value in given.items()}
+    # Prefect logs at length what it also raises.
+    logging.disable(logging.ERROR)
     try:
         return flow, flow.validate_parameters(parameters)
     except ParameterTypeError as error:
         raise ConfigurationError(" ".join(str(error).split()) + ".") from None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _read_value(name: str, text: str, schema: Mapping[str, Any]) -> object:

@@ -43,8 +43,9 @@ def approve(profile: ServiceProfile, plan: RunbookPlan, run: Run) -> None:
     """Given a plan, return when a person agrees or the profile asks for none.
 
     A deployed run is suspended: it holds no worker and no lock, and begins anew when it is answered. A run
-    from a shell asks at its terminal. Raise ``RefusedError`` if the answer is no, or nobody can answer;
-    Prefect ends a run that nobody answers in time as Failed. Nothing was changed by then.
+    from a shell asks at its terminal. Raise ``RefusedError`` if the answer is no, or nobody can answer. A run
+    that nobody answers in time is not started again: Prefect's server ends it as Failed, in its own words and
+    without a line in the audit trail. Nothing was changed by then.
     """
     if plan.runbook not in profile.approval.required_for:
         return
