@@ -14,7 +14,7 @@ from flows.decisions.drill_plan import (
     name_scratch_database,
     refuse_scratch_name,
 )
-from flows.decisions.refusal import Refusal
+from flows.restoring import required
 from tasks import backup_sets
 from tasks.artifacts import publish_drill
 from tasks.conclusion import failing_in_one_sentence
@@ -56,7 +56,7 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
     with ExitStack() as held:
         if not dry_run:
             held.enter_context(backup_sets.hold_drills(profile, purpose="restore drill", holder=run.name))
-        set_id = _required(choose_set(backup_sets.observe_repository(profile, read_clock()), wanted_set))
+        set_id = required(choose_set(backup_sets.observe_repository(profile, read_clock()), wanted_set))
         scratch = name_scratch_database(service, set_id)
         if (refusal := refuse_scratch_name(scratch, server.real_database)) is not None:
             raise RefusedError(refusal.reason)
@@ -79,12 +79,6 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
         message=f"{service}: set {set_id} was restored in {seconds:.0f} s and is what was saved: "
         f"{manifest.parts} collections or tables, {manifest.entries:,} documents or rows."
     )
-
-
-def _required(chosen: str | Refusal) -> str:
-    if isinstance(chosen, Refusal):
-        raise RefusedError(chosen.reason)
-    return chosen
 
 
 def _drop_leftovers(profile: ServiceProfile, server: ScratchServer) -> None:

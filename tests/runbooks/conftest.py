@@ -39,7 +39,9 @@ from pymongo import MongoClient
 
 from deployments.sandbox.node import PACKAGES
 from deployments.sandbox.stack import Sandbox
+from flows.corruption_recovery import corruption_recovery
 from flows.nightly_backup import emergency_backup, nightly_backup
+from flows.restore_database import restore_database
 from flows.restore_drill import restore_drill
 from tasks.backup_repository import BackupRepository
 from tasks.backup_sets import open_repository
@@ -339,13 +341,9 @@ class Ledger:
         return cast("State[Any]", emergency_backup(self.name, reason, return_state=True))
 
     def restore(self, **parameters: Any) -> State[Any]:
-        from flows.restore_database import restore_database  # noqa: PLC0415
-
         return cast("State[Any]", restore_database(self.name, **parameters, return_state=True))
 
     def recover(self, **parameters: Any) -> State[Any]:
-        from flows.corruption_recovery import corruption_recovery  # noqa: PLC0415
-
         return cast("State[Any]", corruption_recovery(self.name, **parameters, return_state=True))
 
     def drill(self, **parameters: Any) -> State[Any]:
@@ -569,7 +567,9 @@ class Children:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["pytest", "flows.nightly_backup", "flows.restore_drill"])
+        self._context.set_forkserver_preload(
+            ["pytest", "flows.nightly_backup", "flows.corruption_recovery", "flows.restore_drill"]
+        )
         self._children: list[Child] = []
 
     def start(self, ledger: Ledger, flow: str = "nightly_backup", **order: Any) -> "Child":
