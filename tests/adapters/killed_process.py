@@ -35,7 +35,7 @@ def die_before_the_move(profile: ServiceProfile, tell: Any) -> None:
     """Close a journal, and die when its last line is written and it is to be moved."""
     journal = open_journal(profile, "restore-database")
     journal.write("began")
-    Journal._archive = die  # type: ignore[method-assign]
+    Journal._archive = die  # type: ignore[method-assign, assignment]
     journal.close("all is done")
 
 

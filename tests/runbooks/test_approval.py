@@ -8,6 +8,7 @@ import pty
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO, cast
 from uuid import UUID
@@ -17,7 +18,7 @@ import yaml
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.states import Completed
@@ -122,9 +123,15 @@ class Desk:
         return [(line.event, line.outcome) for line in found.lines]
 
 
-def read(run_id: UUID) -> FlowRun:
+def state_of(run_id: UUID) -> State[Any]:
     with get_client(sync_client=True) as client:
-        return client.read_flow_run(run_id)
+        state = client.read_flow_run(run_id).state
+    assert state is not None
+    return state
+
+
+def has_failed(run_id: UUID) -> bool:
+    return state_of(run_id).is_failed()
 
 
 @pytest.fixture
@@ -146,8 +153,7 @@ def test_a_waiting_run_is_suspended_and_holds_neither_the_service_nor_a_process(
     desk: Desk, waiting: UUID
 ) -> None:
     """That ``go_on`` has returned is the freed process."""
-    state = read(waiting).state
-    assert state is not None
+    state = state_of(waiting)
     assert (state.type.value, state.name) == ("PAUSED", "Suspended")
     assert desk.written is None
     assert desk.trail() == []
@@ -161,8 +167,7 @@ def test_a_waiting_run_is_suspended_and_holds_neither_the_service_nor_a_process(
 
 
 def test_the_form_shows_the_plan_and_says_no_unless_somebody_says_yes(desk: Desk, waiting: UUID) -> None:
-    state = read(waiting).state
-    assert state is not None
+    state = state_of(waiting)
     keyset = state.state_details.run_input_keyset
     assert keyset is not None
     with get_client(sync_client=True) as client:
@@ -206,8 +211,7 @@ def test_a_run_resumed_without_an_answer_is_rejected(desk: Desk, waiting: UUID) 
 
 def test_a_word_that_is_no_decision_leaves_the_run_waiting(desk: Desk, waiting: UUID) -> None:
     desk.answer(waiting, decision="maybe")
-    state = read(waiting).state
-    assert state is not None
+    state = state_of(waiting)
     assert state.name == "Suspended"
     assert desk.written is None
 
@@ -216,14 +220,15 @@ def test_a_run_that_nobody_answers_in_time_fails_and_changes_nothing(desk: Desk)
     desk.change(expires_after="PT1S")
     run_id = desk.deploy()
     assert desk.go_on(run_id).name == "Suspended"
-    expiry = read(run_id).state.state_details.pause_timeout  # type: ignore[union-attr]
-    wait_until(lambda: time.time() > expiry.timestamp())  # type: ignore[union-attr]
+    expiry = state_of(run_id).state_details.pause_timeout
+    assert expiry is not None
+    wait_until(lambda: time.time() > expiry.timestamp())
 
     desk.answer(run_id, decision="approve", name="too late")
 
     # Prefect looks for waits that are over every few seconds.
-    wait_until(lambda: read(run_id).state.is_failed())  # type: ignore[union-attr]
-    assert "never resumed" in failed(read(run_id).state)  # type: ignore[arg-type]
+    wait_until(partial(has_failed, run_id))
+    assert "never resumed" in failed(state_of(run_id))
     assert not desk.go_on(run_id).is_completed()
     assert desk.written is None
     assert desk.trail() == []
