@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -189,13 +189,17 @@ def judge_memory(what: str, small: Run, runs: Sequence[Run]) -> list[Figure]:
 def run_flow(sandbox: Sandbox, service: str) -> Run:
     """Run the nightly backup in a process of its own, watching its memory; Prefect is the sandbox's."""
     environment = {**os.environ, **sandbox.client_environment(), **sandbox.worker_environment()}
-    command = [sys.executable, "-m", "benchmarks.measured_flow", service]
+    said, peak, written = watch_child(
+        ["benchmarks.measured_flow", service], {**environment, "PREFECT_LOGGING_LEVEL": "WARNING"}
+    )
+    return Run(**json.loads(said), peak_bytes=peak, written_bytes=written)
+
+
+def watch_child(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[str, int, int]:
+    """Run a module of ours in a process of its own: what it says, its peak memory (PSS), its disk writes."""
+    command = [sys.executable, "-m", *arguments]
     with subprocess.Popen(
-        command,
-        cwd=_PROJECT,
-        env={**environment, "PREFECT_LOGGING_LEVEL": "WARNING"},
-        stdout=subprocess.PIPE,
-        text=True,
+        command, cwd=_PROJECT, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
         peak = 0
         written: dict[int, int] = {}
@@ -205,8 +209,8 @@ def run_flow(sandbox: Sandbox, service: str) -> Run:
             time.sleep(_SAMPLE_SECONDS)
         said = process.stdout.read() if process.stdout else ""
     if process.returncode != 0:
-        raise SystemExit(f"The measured backup failed: {said}")
-    return Run(**json.loads(said), peak_bytes=peak, written_bytes=sum(written.values()))
+        raise SystemExit(f"The measured {arguments[0]} failed: {said}")
+    return said, peak, sum(written.values())
 
 
 def observe(pid: int) -> tuple[int, dict[int, int]]:
