@@ -12,7 +12,8 @@ from tasks.host_program import Finished, find_program, run_program
 from tasks.records.process import ProcessStatus
 from tasks.records.service import Application
 
-_ONLINE, _STOPPED = "online", "stopped"
+_ONLINE, _LAUNCHING, _STOPPED = "online", "launching", "stopped"
+_ALIVE = {_ONLINE, _LAUNCHING, "stopping"}
 # PM2 waits for every instance's listen_timeout or kill_timeout in turn.
 _SECONDS = 180.0
 _QUIET = {"PM2_DISABLE_VERSION_CHECK": "true", "PM2_DISCRETE_MODE": "true", "NO_COLOR": "1"}
@@ -48,31 +49,43 @@ class Pm2:
         )
 
     def list_pids(self) -> list[int]:
-        """Return the processes of all instances."""
-        return [instance.pid for instance in self._list() if instance.pid]
+        """Return the processes of all instances; a crashed one's id may be another process's by now."""
+        return [found.pid for found in self._list() if found.pid and found.status in _ALIVE]
 
     def stop(self) -> None:
         """Stop every instance, also one that PM2 is about to start again."""
-        self._command("stop", [found for found in self._list() if found.status != _STOPPED])
-        if left := [found for found in self._list() if found.status != _STOPPED]:
+        if not (up := self._list_not_stopped()):
+            return
+        self._command("stop", up)
+        if left := self._list_not_stopped():
             raise UnreachableError(
                 f"{self._service}: PM2 did not stop {self._name}, {len(left)} of it is {left[0].status}: see "
                 f"pm2 logs {self._name}."
             )
 
     def start(self) -> None:
-        """Start every instance that is not online; PM2's ``start`` of an id is its ``restart``."""
-        self._command("restart", [found for found in self._list() if found.status != _ONLINE])
-
-    def _command(self, verb: str, instances: list[_Instance]) -> None:
-        if not instances:
+        """Start every instance that neither runs nor is being started; PM2 calls that ``restart``."""
+        if not (down := self._list_down()):
             return
-        finished = self._run(verb, *(str(instance.pm_id) for instance in instances))
-        if finished.returncode != 0:
+        # One that crashed has a restart of PM2's own before it, and may keep its dead process's id.
+        if crashed := [found for found in down if found.status != _STOPPED]:
+            self._command("stop", crashed)
+        finished = self._command("restart", down)
+        # That also fails when somebody else starts it.
+        if finished.returncode != 0 and self._list_down():
             raise UnreachableError(
-                f"{self._service}: pm2 {verb} of {self._name} failed (exit code {finished.returncode}): see "
-                f"pm2 logs {self._name}."
+                f"{self._service}: PM2 did not start {self._name} (exit code {finished.returncode}): see pm2 "
+                f"logs {self._name}."
             )
+
+    def _list_not_stopped(self) -> list[_Instance]:
+        return [found for found in self._list() if found.status != _STOPPED]
+
+    def _list_down(self) -> list[_Instance]:
+        return [found for found in self._list() if found.status not in {_ONLINE, _LAUNCHING}]
+
+    def _command(self, verb: str, instances: list[_Instance]) -> Finished:
+        return self._run(verb, *(str(instance.pm_id) for instance in instances))
 
     def _list(self) -> list[_Instance]:
         finished = self._run("jlist")

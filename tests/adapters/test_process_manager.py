@@ -62,17 +62,17 @@ def pm2(endpoints: Endpoints) -> Pm2:
 
 
 @pytest.fixture
-def own_app(
-    pm2: Pm2, invoice: ServiceProfile, tmp_path: Path
-) -> Iterator[Callable[[str, str], ServiceProfile]]:
+def own_app(pm2: Pm2, invoice: ServiceProfile, tmp_path: Path) -> Iterator[Callable[..., ServiceProfile]]:
     """A maker of applications of the test's own, under the sandbox's PM2."""
     made: list[str] = []
 
-    def make(name: str, source: str) -> ServiceProfile:
+    def make(name: str, source: str, **options: int) -> ServiceProfile:
         script = tmp_path / "app.js"
         script.write_text(source)
+        described = {"name": name, "script": str(script), "args": [str(tmp_path / "child")], **options}
+        (tmp_path / "own.config.json").write_text(json.dumps({"apps": [described]}))
+        pm2("start", str(tmp_path / "own.config.json"))
         made.append(name)
-        pm2("start", str(script), "--name", name, "--", str(tmp_path / "child"))
         return changed(invoice, process_name=name)
 
     yield make
@@ -138,11 +138,19 @@ def test_a_killed_application_can_be_stopped_and_stays_stopped(
     assert observe_application.fn(service).detail.endswith("stopped")
 
 
-def test_an_application_that_crashes_at_every_start_is_seen_stopped_and_started_again(
-    own_app: Callable[[str, str], ServiceProfile],
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        # However slow the machine: no run is long enough, and the second crash is one too many.
+        ({"min_uptime": 600_000, "max_restarts": 1}, "errored"),
+        ({"restart_delay": 600_000}, "waiting restart"),
+    ],
+)
+def test_an_application_that_crashes_is_seen_started_again_and_stopped(
+    own_app: Callable[..., ServiceProfile], options: dict[str, int], seen: str
 ) -> None:
-    profile = own_app("crashes", "process.exit(3);")
-    wait_until(lambda: "errored" in observe_application.fn(profile).detail)
+    profile = own_app("crashes", "process.exit(3);", **options)
+    wait_until(lambda: observe_application.fn(profile).detail == f"PM2 says of crashes: 1 {seen}")
     assert observe_application.fn(profile).running is False
     start_application.fn(profile)
     stop_application.fn(profile)
@@ -150,7 +158,7 @@ def test_an_application_that_crashes_at_every_start_is_seen_stopped_and_started_
 
 
 def test_a_child_that_outlives_the_stop_is_killed(
-    own_app: Callable[[str, str], ServiceProfile], tmp_path: Path
+    own_app: Callable[..., ServiceProfile], tmp_path: Path
 ) -> None:
     profile = own_app("stubborn", STUBBORN)
     wait_until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text())
