@@ -295,7 +295,7 @@ CALLED = (
     "flows.application_restoring:run_application_command",
     "flows.application_restoring:await_health",
     "flows.application_restoring:probe_login",
-    "flows.application_restoring:finish",
+    "flows.restore_application:finish",
     "tasks.application_tree:_open_folders",
 )
 
@@ -341,36 +341,41 @@ def test_killed_while_it_undoes_it_undoes_the_rest(operated: Ledger, children: C
 # --- Two at once ---
 
 
-def test_one_that_sees_another_at_work_is_refused(operated: Ledger, children: Children) -> None:
+def test_one_that_finds_another_at_work_waits_and_plans_after_it(
+    operated: Ledger, children: Children
+) -> None:
     saved = files(operated)
     spoil(operated)
     pause = "flows.application_restoring:stop_application"
     first = children.start(operated, "restore_application", pause_when_called=pause)
     wait_until(lambda: first.is_paused, 40)
-    assert "another restore of this set is at work" in failed(restore(operated))
-    first.go_on()
+    threading.Timer(2, first.go_on).start()
+    completed(restore(operated))
     ended = first.wait()
     assert ended is not None
     assert ended["type"] == "COMPLETED", ended
     assert files(operated) == saved
     assert leftovers(operated) == []
+    assert events(operated) == ["began", "finished", "began", "finished"]
 
 
-def test_one_that_waited_for_another_stops_since_its_plan_is_of_before(
+def test_one_whose_plan_was_made_before_another_changed_the_files_stops(
     operated: Ledger, children: Children
 ) -> None:
     saved = files(operated)
     spoil(operated)
-    pause = "flows.application_restoring:find_drift"
-    first = children.start(operated, "restore_application", pause_when_called=pause)
+    first = children.start(
+        operated, "restore_application", pause_when_called="flows.restore_application:approve"
+    )
     wait_until(lambda: first.is_paused, 40)
-    threading.Timer(2, first.go_on).start()
-    said = failed(restore(operated))
-    assert "Since the plan was made, somebody changed what it rests on (directory, files at its top)" in said
-    assert said.endswith("Nothing was changed.")
+    completed(restore(operated))
+    first.go_on()
     ended = first.wait()
     assert ended is not None
-    assert ended["type"] == "COMPLETED", ended
+    assert ended["type"] == "FAILED", ended
+    assert "somebody changed what it rests on (directory, files at its top)" in ended["message"]
+    assert ended["message"].endswith("Nothing was changed.")
     assert files(operated) == saved
+    assert is_healthy(operated)
     assert leftovers(operated) == []
     assert events(operated) == ["began", "finished", "began", "failed"]
