@@ -2,28 +2,18 @@
 
 import hashlib
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.credentials import resolve
 from tasks.mongodb import connect as connect_mongodb
 from tasks.mongodb_snapshot import list_shapes
 from tasks.postgresql import connect as connect_postgresql
 from tasks.postgresql import parse_url
 from tasks.records.service import Reference
-from tasks.retrying import is_transient
+from tasks.retrying import retried
 
 MISSING = "missing"
-_RETRIED = task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-)
 
 
-@_RETRIED
+@retried
 def identify_mongodb(admin_url: Reference, database: str) -> str:
     """Given a MongoDB database, return a fingerprint of its collections' own identities."""
     with connect_mongodb(resolve(admin_url)) as client:
@@ -34,7 +24,7 @@ def identify_mongodb(admin_url: Reference, database: str) -> str:
     return hashlib.sha256(identities.encode()).hexdigest()[:12]
 
 
-@_RETRIED
+@retried
 def identify_postgresql(admin_url: Reference, database: str) -> str:
     """Given a PostgreSQL database, return its object id."""
     with connect_postgresql(parse_url(resolve(admin_url))) as connection:
