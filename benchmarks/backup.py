@@ -110,7 +110,7 @@ def main() -> None:
         ]
         figures += measure_postgresql(console, sandbox, options.rows, options.rounds)
         figures += measure_mongodb(console, sandbox, options.documents, options.rounds)
-    console.print(tabulate(figures))
+    console.print(tabulate("The nightly backup, measured", figures))
 
 
 def measure_postgresql(console: Console, sandbox: Sandbox, rows: int, rounds: int) -> list[Figure]:
@@ -326,9 +326,9 @@ def newest_manifest(sandbox: Sandbox, service: str) -> dict[str, Any]:
     return manifest
 
 
-def tabulate(figures: Sequence[Figure]) -> Table:
+def tabulate(title: str, figures: Sequence[Figure]) -> Table:
     """Return the figures as a table; a star marks one that misses its limit."""
-    table = Table(title="The nightly backup, measured")
+    table = Table(title=title)
     for heading in ("figure", "value", "limit", ""):
         table.add_column(heading, justify="right" if heading in {"value", "limit"} else "left")
     for figure in figures:
