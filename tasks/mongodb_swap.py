@@ -7,9 +7,6 @@ is in both places, the journal therefore tells which one is whole: the copy if i
 source. What ``list_shapes`` leaves out (``system.*``) stays where it is.
 """
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.credentials import resolve
 from tasks.errors import ConfigurationError, RefusedError, SourceError
 from tasks.journal import Journal
@@ -18,19 +15,12 @@ from tasks.mongodb_collections import fill_collection, make_collection, make_ind
 from tasks.mongodb_dump import ContentHash
 from tasks.mongodb_snapshot import CollectionShape, list_shapes, open_reader
 from tasks.records.service import Reference
-from tasks.retrying import is_transient
+from tasks.retrying import retried
 
-_SWAP = task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-)
 _COPIED = "copied"
 
 
-@_SWAP
+@retried
 def swap_in(admin_url: Reference, real: str, beside: str, aside: str, journal: Journal) -> None:
     """Given a stopped application's database, set its collections aside and move in those from beside it.
 
@@ -51,7 +41,7 @@ def swap_in(admin_url: Reference, real: str, beside: str, aside: str, journal: J
         _move_all(client, journal, beside, real, done="moved-in")
 
 
-@_SWAP
+@retried
 def swap_back(admin_url: Reference, real: str, beside: str, aside: str, journal: Journal) -> None:
     """Given a swap wherever it stopped, undo it: afterwards ``real`` holds exactly the old collections.
 

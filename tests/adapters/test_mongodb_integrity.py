@@ -15,6 +15,7 @@ from pymongo.database import Database
 
 from deployments.sandbox import seed_invoice_oddities
 from deployments.sandbox.endpoints import Endpoints
+from tasks import mongodb
 from tasks.errors import AccessDeniedError, UnreachableError
 from tasks.mongodb_integrity import examine_collections, judge_validation
 
@@ -115,7 +116,8 @@ def test_a_collection_that_cannot_be_read_is_a_finding_and_the_others_are_read(
     assert findings[1].startswith("Collection users: it cannot be read beyond 0 documents (")
 
 
-def test_a_server_that_is_not_there_is_an_error(endpoints: Endpoints, tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mongodb, "_SELECTION_MILLISECONDS", 300)
     url = "mongodb://127.0.0.1:9/db?directConnection=true&serverSelectionTimeoutMS=200"
     with pytest.raises(UnreachableError, match="does not answer"):
         examine(url, "db", tmp_path)
