@@ -39,7 +39,7 @@ imports: $(INSTALLED) ## Check that imports run one way
 	@$(BIN)/lint-imports --no-cache
 
 unit: $(INSTALLED) ## Run the tests on real servers
-	@$(BIN)/pytest -n 2 --dist worksteal
+	@$(BIN)/pytest -n 3 --dist worksteal
 
 doctor: $(INSTALLED) ## Check every service profile against the living systems
 	@$(BIN)/python -m deployments.doctor
@@ -52,6 +52,7 @@ run: $(INSTALLED) ## Break glass: run a runbook here, with no Prefect server: FL
 
 bench: $(INSTALLED) ## Measure speed and memory against the runbook's own commands
 	@$(BIN)/python -m benchmarks.backup
+	@$(BIN)/python -m benchmarks.restore
 
 clean: down ## Stop everything and remove what was installed and made
 	@rm -rf $(VENV) .tools .sandbox deployments/sandbox/node_modules

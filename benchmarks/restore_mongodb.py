@@ -17,6 +17,7 @@ from typing import Any, Final
 from bson.raw_bson import RawBSONDocument
 from pydantic import BaseModel
 from pymongo import MongoClient
+from pymongo.collection import Collection
 from rich.console import Console
 
 from benchmarks.backup import Figure, Run, compare, fill_mongodb, judge_memory, watch_child
@@ -107,7 +108,9 @@ def _insert(sandbox: Sandbox, raw: list[bytes]) -> float:
     """Insert the documents as fast as the driver does; seconds."""
     client: MongoClient[dict[str, Any]]
     with MongoClient(sandbox.mongodb.admin_url) as client:
-        collection = client[_REFERENCE].get_collection(_COLLECTION, codec_options=RAW)
+        collection: Collection[RawBSONDocument] = client[_REFERENCE].get_collection(
+            _COLLECTION, codec_options=RAW
+        )
         documents = [RawBSONDocument(document) for document in raw]
         began = time.monotonic()
         for first in range(0, len(documents), _INSERT):

@@ -39,7 +39,7 @@ def observe_and_plan(profile: ServiceProfile, set_id: str, *, keep_env: bool) ->
         manifest=manifest,
         findings=reread_application(manifest, backup_sets.locate_set(profile, set_id)),
         tree=application_tree.observe_tree(profile, manifest.started_at),
-        running=observe_application(profile).running,
+        running=not observe_application(profile).stopped,
         healthy=probe_health(profile.application.health_url).problem is None,
     )
     return plan_application(profile, facts, keep_env=keep_env)

@@ -79,7 +79,7 @@ def _examine(
 ) -> tuple[str, ...]:
     """Stop the application, and say what of its database is damaged."""
     with putting_back(profile, server, journal):
-        journal.write("stopping", was_running=observe_application(profile).running)
+        journal.write("stopping", was_running=not observe_application(profile).stopped)
         stop_application(profile)
         findings = server.examine()
         publish_findings(profile.name, plan.real, findings, runbook=RUNBOOK)

@@ -131,7 +131,7 @@ def _swap_and_prove(  # noqa: PLR0913, PLR0917  all that a swap rests on
 ) -> str:
     """Return the id of the set that what was there before went into, or an empty text."""
     if not journal.has("stopping"):
-        journal.write("stopping", was_running=observe_application(profile).running)
+        journal.write("stopping", was_running=not observe_application(profile).stopped)
     stop_application(profile)
     saved = _save_first(profile, plan, journal, lease) if plan.saves_first else ""
     lease.check()

@@ -97,9 +97,9 @@ def read_newest_manifest(profile: ServiceProfile, state: RepositoryState) -> Man
 def publish_set(profile: ServiceProfile, manifest: Manifest) -> None:
     """Given a manifest whose objects are all there, write it: from now on the set is a backup.
 
-    An emergency set is pinned first, so that it never stands unprotected.
+    Any but a nightly set is pinned first, so that it never stands unprotected.
     """
-    reason = manifest.reason if manifest.kind == "emergency" else None
+    reason = None if manifest.kind == "nightly" else manifest.reason
     open_repository(profile).publish(manifest, pinned=reason)
 
 

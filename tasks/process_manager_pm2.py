@@ -12,7 +12,7 @@ from tasks.host_program import Finished, find_program, run_program
 from tasks.records.process import ProcessStatus
 from tasks.records.service import Application
 
-_ONLINE, _LAUNCHING, _STOPPED = "online", "launching", "stopped"
+_ONLINE, _LAUNCHING, _STOPPED, _ERRORED = "online", "launching", "stopped", "errored"
 _ALIVE = {_ONLINE, _LAUNCHING, "stopping"}
 # PM2 waits for every instance's listen_timeout or kill_timeout in turn.
 _SECONDS = 180.0
@@ -45,6 +45,7 @@ class Pm2:
         said = ", ".join(f"{count} {status}" for status, count in sorted(counted.items()))
         return ProcessStatus(
             running=all(instance.status == _ONLINE for instance in instances),
+            stopped=all(instance.status == _STOPPED for instance in instances),
             detail=f"PM2 says of {self._name}: {said}",
         )
 
@@ -57,7 +58,8 @@ class Pm2:
         if not (up := self._list_not_stopped()):
             return
         self._command("stop", up)
-        if left := self._list_not_stopped():
+        # Of one that crashed meanwhile too often, nothing runs or will be started again.
+        if left := [found for found in self._list_not_stopped() if found.status != _ERRORED]:
             raise UnreachableError(
                 f"{self._service}: PM2 did not stop {self._name}, {len(left)} of it is {left[0].status}: see "
                 f"pm2 logs {self._name}."

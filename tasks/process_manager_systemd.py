@@ -29,7 +29,9 @@ class Systemd:
         if found.get("Result", "success") != "success":
             said += f", result {found['Result']}"
         return ProcessStatus(
-            running=found["ActiveState"] == "active", detail=f"systemd says of {self._unit}: {said}"
+            running=found["ActiveState"] == "active",
+            stopped=found["ActiveState"] in {"inactive", "failed"},
+            detail=f"systemd says of {self._unit}: {said}",
         )
 
     def list_pids(self) -> list[int]:

@@ -20,7 +20,7 @@ def save_what_is_there(profile: ServiceProfile, reason: str, lease: HeldLease) -
     ``DamagedSetError`` if the set does not read back as it was written.
     """
     began = datetime.now(UTC)
-    order = BackupOrder(kind="emergency", reason=reason, dry_run=False)
+    order = BackupOrder(kind="safety", reason=reason, dry_run=False)
     set_id = backup_sets.name_set(profile, order.kind, began)
     with open_source(profile, None) as source:
         manifest = save_set(profile, source, order, set_id, began)

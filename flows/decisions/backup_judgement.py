@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from statistics import median
-from typing import Literal
 
-from tasks.records.backup import Manifest, SetSummary
+from tasks.records.backup import Manifest, SetKind, SetSummary
 from tasks.records.figures import say_bytes, say_count, say_duration
 
 _MOST_HISTORY = 14
@@ -36,7 +35,10 @@ def judge_set(
         (
             found
             for found in history
-            if found.set_id != manifest.set_id and found.reread_passed and found.drill_passed is not False
+            if found.set_id != manifest.set_id
+            and found.kind != "safety"
+            and found.reread_passed
+            and found.drill_passed is not False
         ),
         key=lambda found: (found.created_at, found.set_id),
         reverse=True,
@@ -49,9 +51,7 @@ def judge_set(
     return tuple(findings)
 
 
-def expect_summary(
-    set_id: str, kind: Literal["nightly", "emergency"], created_at: datetime, reason_pinned: str | None
-) -> SetSummary:
+def expect_summary(set_id: str, kind: SetKind, created_at: datetime, reason_pinned: str | None) -> SetSummary:
     """Return tonight's set as it will be once published and verified; figures nobody knows yet are 0."""
     return SetSummary(
         set_id=set_id,

@@ -16,7 +16,8 @@ def choose_set_before(state: RepositoryState, damaged_since: datetime | None) ->
     sound = [
         found
         for found in state.sets
-        if found.reread_passed
+        if found.kind != "safety"
+        and found.reread_passed
         and found.drill_passed is not False
         and (damaged_since is None or found.created_at < damaged_since)
     ]

@@ -24,15 +24,18 @@ Purpose = Literal["drill", "restore", "aside"]
 
 
 def choose_set(state: RepositoryState, wanted: str) -> str | Refusal:
-    """Given "latest", "latest-verified" or a set id, return the set's id, or why there is none."""
+    """Given "latest", "latest-verified" or a set id, return the set's id, or why there is none.
+
+    Safety sets are taken by their id only.
+    """
     newest_first = sorted(state.sets, key=lambda found: (found.created_at, found.set_id), reverse=True)
+    # What a restore saved before it replaced it is what somebody wanted to be rid of.
+    backups = [found for found in newest_first if found.kind != "safety"]
     if wanted == "latest":
-        candidates = newest_first
+        candidates = backups
         missing = f"{state.service} has no backup set"
     elif wanted == "latest-verified":
-        candidates = [
-            found for found in newest_first if found.reread_passed and found.drill_passed is not False
-        ]
+        candidates = [found for found in backups if found.reread_passed and found.drill_passed is not False]
         missing = f"{state.service} has no set that passed its reread and failed no drill"
     else:
         candidates = [found for found in newest_first if found.set_id == wanted]

@@ -92,13 +92,14 @@ def _find_usable(sets: Sequence[SetSummary], tonight: SetSummary | None) -> froz
     """Return the ids of the sets that may stand for others: nothing is known against them.
 
     A set of an emptied database passes every reread. Where another set has entries, an empty one must not
-    push it out.
+    push it out; nor must what a restore saved before it replaced it.
     """
     has_entries = any(found.entries > 0 for found in sets)
     return frozenset(
         found.set_id
         for found in sets
-        if found.reread_passed is not False
+        if found.kind != "safety"
+        and found.reread_passed is not False
         and found.drill_passed is not False
         and found.stored_bytes > 0
         and (found.entries > 0 or not has_entries)

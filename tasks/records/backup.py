@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict
 
 FORMAT_VERSION = 1
 
+# A safety set is what a runbook saved before it replaced it: nobody goes back to it without naming it.
+SetKind = Literal["nightly", "emergency", "safety"]
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -122,7 +125,7 @@ class Manifest(_Record):
     format_version: Literal[1] = 1
     set_id: str
     service: str
-    kind: Literal["nightly", "emergency"]
+    kind: SetKind
     reason: str
     started_at: datetime
     finished_at: datetime
@@ -193,7 +196,7 @@ class SetSummary(_Record):
     """
 
     set_id: str
-    kind: Literal["nightly", "emergency"]
+    kind: SetKind
     created_at: datetime
     seconds: float
     stored_bytes: int

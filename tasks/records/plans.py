@@ -5,14 +5,15 @@ Decisions make them, artifacts show them, flows apply exactly them.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+
+from tasks.records.backup import SetKind
 
 
 @dataclass(frozen=True, slots=True)
 class BackupOrder:
     """What was asked for: the same backup, wanted by the night or by somebody before a risky operation."""
 
-    kind: Literal["nightly", "emergency"]
+    kind: SetKind
     reason: str
     dry_run: bool
     accept_changed_size: bool = False

@@ -4,9 +4,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ProcessStatus(BaseModel):
-    """``running`` is whether all of the application runs; ``detail`` says what the manager says of it."""
+    """Whether all of the application runs, or nothing of it; ``detail`` says what the manager says of it."""
 
     model_config = ConfigDict(frozen=True)
 
     running: bool
+    stopped: bool
     detail: str

@@ -110,21 +110,24 @@ def test_from_s3_under_clients_the_data_is_the_sets_again_and_what_was_there_is_
     assert is_healthy(ledger)
     assert answers[0] == answers[-1] == 200
     assert leftovers(ledger) == set()
-    (emergency,) = set(ledger.sets()) - {before}
-    assert emergency in said
+    (safety,) = set(ledger.sets()) - {before}
+    assert safety in said
     assert before in said
     summary = {
         found.set_id: found for found in ledger.repository.state(ledger.manifest(before).finished_at).sets
     }
-    assert f"before restore-database to {before}" in str(summary[emergency].pinned)
+    assert f"before restore-database to {before}" in str(summary[safety].pinned)
+    assert summary[safety].kind == "safety"
     assert events(ledger) == ["began", "finished"]
     shown = artifacts_of(state)
     assert "Put" in shown["restore-database-plan-ledger"]
     assert "proven" in shown["restore-database-done-ledger"]
     assert before in shown["restore-database-history-ledger"]
 
-    # What was there before comes back as well.
-    completed(ledger.restore(wanted_set=emergency, nothing_to_save="ledger"))
+    # What was there before is not taken for a backup to go back to; named, it comes back as well.
+    completed(ledger.restore(nothing_to_save="ledger"))
+    assert ledger.database.hash_content() == saved
+    completed(ledger.restore(wanted_set=safety, nothing_to_save="ledger"))
     assert ledger.database.hash_content() == spoilt
 
 
@@ -265,6 +268,13 @@ def test_killed_at_any_step_a_rerun_ends_with_exactly_the_old_or_exactly_the_new
     completed(ledger.restore())
     steps = steps_of_a_whole_run(ledger)
     assert {"restoring", "stopping", "saving", "setting-aside", "moved-in", "starting", "proven"} < set(steps)
+    if kind == "mongodb":
+        # What is not about the swap is the same for both.
+        steps = [
+            step
+            for step in steps
+            if step in {"restoring", "copied", "proven"} or "mov" in step or "aside" in step
+        ]
     for number, step in enumerate(steps):
         spoilt = spoil(ledger)
         restore = {"service": "ledger", "wanted_set": wanted}
