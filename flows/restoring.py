@@ -83,7 +83,7 @@ def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> s
     if journal.has("setting-aside"):
         server.swap_back(plan.beside, plan.aside, journal)
     server.drop(plan.beside)
-    journal.close("The old data is in place." + _start_again(profile, stopping.facts if stopping else None))
+    journal.close("The data is as it was." + _start_again(profile, stopping.facts if stopping else None))
     return journal.outcome
 
 

@@ -12,7 +12,7 @@ from tasks.charts import chart_history
 from tasks.records.backup import Manifest, SetSummary, StoredObject, Verification
 from tasks.records.figures import say_bytes, say_count, say_duration, shorten
 from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
-from tasks.records.runbook_plan import RunbookPlan
+from tasks.records.runbook_plan import PlannedAct, RunbookPlan
 from tasks.records.trail import CheckedTrail
 
 _HASH_DIGITS = 12
@@ -73,26 +73,29 @@ def render_plan(plan: BackupPlan, zone: tzinfo = UTC) -> str:
 
 
 def render_runbook_plan(plan: RunbookPlan) -> str:
-    """Return what a runbook means to change, act by act, and what that rests on."""
+    """Return what a runbook means to change, act by act, and what that rests on.
+
+    As lists: the form in which somebody approves it is too narrow for a table.
+    """
     refused = [f"**Refused: {escape(plan.refusal, _LONGEST_SENTENCE)}**"] if plan.refusal else []
-    acts = render_table(
-        (">", "What", "Why", "How many", "How to undo"),
-        (
-            (number, act.what, act.why, act.how_many, act.undo)
-            for number, act in enumerate(plan.acts, start=1)
-        ),
-    )
-    rests_on = render_table(("It rests on", ""), plan.rests_on.items())
+    rests_on = (f"- {escape(name)}: {escape(value)}" for name, value in plan.rests_on.items())
     return "\n\n".join(
         (
             f"# Plan: {escape(plan.runbook)} of {plan.service}",
             *refused,
             escape(plan.summary, _LONGEST_SENTENCE),
-            acts,
-            rests_on,
+            "\n".join(_render_act(number, act) for number, act in enumerate(plan.acts, start=1)),
+            "It rests on:",
+            "\n".join(rests_on),
             f"Plan {plan.digest[:_HASH_DIGITS]}",
         )
     )
+
+
+def _render_act(number: int, act: PlannedAct) -> str:
+    how_many = f" ({escape(act.how_many)})" if act.how_many else ""
+    why, undo = escape(act.why, _LONGEST_SENTENCE), escape(act.undo, _LONGEST_SENTENCE)
+    return f"{number}. **{escape(act.what)}**{how_many}. {why}. To undo: {undo}."
 
 
 def render_done(

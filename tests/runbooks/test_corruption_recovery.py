@@ -65,7 +65,7 @@ def test_a_damaged_table_is_named_and_the_set_from_before_it_comes_back(
     said = failed(refused)
     assert "grown" in artifacts_of(refused)["corruption-recovery-findings-ledger"]
     assert "what is there now cannot be saved" in said
-    assert "The old data is in place. The application runs" in said
+    assert "The data is as it was. The application runs" in said
 
     said = completed(ledger.recover(nothing_to_save="ledger"))
     assert "Damaged: " in said

@@ -215,7 +215,7 @@ def test_what_cannot_be_saved_first_is_not_replaced_unless_somebody_says_so(
         said = failed(ledger.restore())
         assert "what is there now cannot be saved" in said
         assert "type ledger in nothing_to_save" in said
-        assert "The old data is in place. The application runs" in said
+        assert "The data is as it was. The application runs" in said
         assert leftovers(ledger) == set()
         completed(ledger.restore(nothing_to_save="ledger"))
         assert database.hash_content() == saved
@@ -233,7 +233,7 @@ def test_an_application_that_does_not_come_up_with_the_restored_data_gets_the_ol
     with clients(operated) as answers:
         said = failed(operated.restore())
     assert "the application runs with the restored data, but" in said
-    assert "The old data is in place. The application runs and is healthy." in said
+    assert "The data is as it was. The application runs and is healthy." in said
     assert operated.database.hash_content() == spoilt
     assert answers[-1] == 200
     assert is_healthy(operated)
@@ -244,7 +244,7 @@ def test_an_application_that_does_not_come_up_with_the_restored_data_gets_the_ol
 def test_a_migration_that_fails_puts_the_old_data_back(operated: Ledger) -> None:
     spoilt = spoil(operated)
     operated.change(application={"migrate_command": ["false"]})
-    assert "The old data is in place. The application runs" in failed(operated.restore())
+    assert "The data is as it was. The application runs" in failed(operated.restore())
     assert operated.database.hash_content() == spoilt
     assert leftovers(operated) == set()
 
