@@ -6,6 +6,7 @@ They are for sync flows and tasks. Each artifact has a key, so that the UI shows
 import re
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
+from itertools import groupby
 from typing import cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -89,7 +90,10 @@ def publish_runbook_plan(plan: RunbookPlan) -> UUID:
 
 def publish_done(plan: RunbookPlan, said: str, entries: Sequence[JournalEntry], zone: tzinfo = UTC) -> UUID:
     """Show what a runbook did, as its journal has it."""
-    steps = [(entry.at, entry.step) for entry in entries]
+    runs = [list(same) for _, same in groupby(entries, key=lambda entry: entry.step)]
+    steps = [
+        (same[0].at, f"{same[0].step} ({len(same)} times)" if same[1:] else same[0].step) for same in runs
+    ]
     text = render_done(plan.runbook, plan.service, said, steps, zone)
     return _publish(text, plan.runbook, "done", plan.service)
 

@@ -40,6 +40,11 @@ from tasks.profiles import SERVICES_VARIABLE, read_profile  # noqa: E402
 from tasks.records.service import ServiceProfile  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests, those with a time limit of their own: at the end nobody helps with one."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(scope="session")
 def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     """Both operated systems, without the engine; ``RUNBOOK_SERVICES`` names the profiles for them.

@@ -240,6 +240,8 @@ class PM2:
             "listen_timeout": READY_MILLISECONDS,
             "kill_timeout": 3000,
             "max_restarts": 5,
+            # On a busy machine a start that fails takes longer than PM2's one second.
+            "min_uptime": 5000,
             "merge_logs": True,
             "log_file": str(application.folder / application.combined_log),
             "env": {"NODE_ENV": "production"},

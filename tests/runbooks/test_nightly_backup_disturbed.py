@@ -309,6 +309,7 @@ def sweep(ledger: Ledger, children: Children, moments: Iterator[int], mode: str 
     return killed
 
 
+@pytest.mark.timeout(600)
 def test_killed_before_any_of_its_changes_a_run_loses_nothing_and_the_next_succeeds_at_once(
     ledgers: Ledgers, children: Children
 ) -> None:
