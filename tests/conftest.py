@@ -41,7 +41,7 @@ from tasks.records.service import ServiceProfile  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests, those with a time limit of their own: at the end nobody helps with one."""
+    """Begin with the longest, which have a time limit of their own: at the end nobody would help with one."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
