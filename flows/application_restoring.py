@@ -7,9 +7,9 @@ from flows.decisions.application_plan import (
     RUNBOOK,
     ApplicationFacts,
     ApplicationPlan,
-    find_drift,
     plan_application,
 )
+from flows.decisions.drift import find_drift
 from tasks import application_tree, backup_sets
 from tasks.application_commands import run_application_command
 from tasks.application_keeping import bring_along

@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from flows.decisions.comparison import compare_restored
+from flows.decisions.drift import find_drift
 from flows.decisions.refusal import Refusal
-from flows.decisions.restore_plan import RestoreFacts, RestorePlan, find_drift, plan_restore, say_restored
+from flows.decisions.restore_plan import RestoreFacts, RestorePlan, plan_restore, say_restored
 from tasks import backup_sets
 from tasks.application_commands import run_application_command
 from tasks.artifacts import publish_done

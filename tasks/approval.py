@@ -9,7 +9,7 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
-from tasks.artifact_rendering import render_runbook_plan
+from tasks.change_rendering import render_runbook_plan
 from tasks.errors import RefusedError
 from tasks.records.runbook_plan import RunbookPlan
 from tasks.records.service import ServiceProfile

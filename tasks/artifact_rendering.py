@@ -12,15 +12,13 @@ from tasks.charts import chart_history
 from tasks.records.backup import Manifest, SetSummary, StoredObject, Verification
 from tasks.records.figures import say_bytes, say_count, say_duration, shorten
 from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
-from tasks.records.runbook_plan import PlannedAct, RunbookPlan
-from tasks.records.trail import CheckedTrail
 
-_HASH_DIGITS = 12
+HASH_DIGITS = 12
 _LONGEST_CELL = 300
 # A longer name in its column would push the figures out of sight.
 _LONGEST_NAME = 32
-_LONGEST_SENTENCE = 600
-_MOST_LINES = 200
+LONGEST_SENTENCE = 600
+MOST_LINES = 200
 _MOST_SETS = 30
 # Characters that mean something within a line of Markdown; after a backslash they stand for themselves.
 _MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|~&"})
@@ -46,9 +44,9 @@ def render_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> st
 
 def render_list(sentences: Sequence[str]) -> str:
     """Return sentences as a list, the first two hundred of them."""
-    lines = [f"- {escape(sentence, _LONGEST_SENTENCE)}" for sentence in sentences[:_MOST_LINES]]
-    if len(sentences) > _MOST_LINES:
-        lines.append(f"- and {len(sentences) - _MOST_LINES:,} more")
+    lines = [f"- {escape(sentence, LONGEST_SENTENCE)}" for sentence in sentences[:MOST_LINES]]
+    if len(sentences) > MOST_LINES:
+        lines.append(f"- and {len(sentences) - MOST_LINES:,} more")
     return "\n".join(lines)
 
 
@@ -58,75 +56,18 @@ def render_plan(plan: BackupPlan, zone: tzinfo = UTC) -> str:
         ("Part", "Kind", ">Entries (about)", ">Size (about)"),
         (_list_part(part) for part in plan.parts),
     )
-    refused = [f"**Refused: {escape(plan.refusal, _LONGEST_SENTENCE)}**"] if plan.refusal else []
+    refused = [f"**Refused: {escape(plan.refusal, LONGEST_SENTENCE)}**"] if plan.refusal else []
     return "\n\n".join(
         (
             f"# Plan: {plan.service}, set {escape(plan.set_id)}",
             *refused,
-            escape(f"To {plan.destination}. {plan.lateness} {plan.consistency}", _LONGEST_SENTENCE),
+            escape(f"To {plan.destination}. {plan.lateness} {plan.consistency}", LONGEST_SENTENCE),
             f"## What will be saved: {say_count(len(plan.parts), 'part')}",
             parts,
             "## What retention will do once the set is verified",
             _render_decisions(plan.retention, zone),
         )
     )
-
-
-def render_runbook_plan(plan: RunbookPlan) -> str:
-    """Return what a runbook means to change, act by act, and what that rests on.
-
-    As lists: the form in which somebody approves it is too narrow for a table.
-    """
-    refused = [f"**Refused: {escape(plan.refusal, _LONGEST_SENTENCE)}**"] if plan.refusal else []
-    rests_on = (f"- {escape(name)}: {escape(value)}" for name, value in plan.rests_on.items())
-    return "\n\n".join(
-        (
-            f"# Plan: {escape(plan.runbook)} of {plan.service}",
-            *refused,
-            escape(plan.summary, _LONGEST_SENTENCE),
-            "\n".join(_render_act(number, act) for number, act in enumerate(plan.acts, start=1)),
-            "It rests on:",
-            "\n".join(rests_on),
-            f"Plan {plan.digest[:_HASH_DIGITS]}",
-        )
-    )
-
-
-def _render_act(number: int, act: PlannedAct) -> str:
-    how_many = f" ({escape(act.how_many)})" if act.how_many else ""
-    why, undo = escape(act.why, _LONGEST_SENTENCE), escape(act.undo, _LONGEST_SENTENCE)
-    return f"{number}. **{escape(act.what)}**{how_many}. {why}. To undo: {undo}."
-
-
-def render_done(
-    runbook: str, service: str, said: str, steps: Sequence[tuple[datetime, str]], zone: tzinfo
-) -> str:
-    """Return what a runbook did, step by step as its journal has it, and how that ended."""
-    rows = (
-        (f"{at.astimezone(zone):%Y-%m-%d %H:%M:%S}", step, say_duration((after - at).total_seconds()))
-        for (at, step), (after, _) in zip(steps, [*steps[1:], steps[-1]], strict=True)
-    )
-    table = render_table(("When", "Step", ">Took"), rows)
-    return f"# Done: {escape(runbook)} of {service}\n\n{escape(said, _LONGEST_SENTENCE)}\n\n{table}"
-
-
-def render_trail(service: str, found: CheckedTrail, zone: tzinfo = UTC) -> str:
-    """Return what is wrong with an audit trail, if anything, and its newest lines, newest first."""
-    rows = (
-        (
-            line.number,
-            _say_time(line.at, zone),
-            f"{line.run}, {line.started_by}",
-            line.runbook,
-            line.event,
-            line.plan[:_HASH_DIGITS],
-            line.outcome,
-        )
-        for line in reversed(found.lines[-_MOST_LINES:])
-    )
-    table = render_table((">", "When", "Who or what", "Runbook", "Event", "Plan", "Outcome"), rows)
-    verdict = render_list(found.findings) or "Every line is as it was written."
-    return f"# Audit trail of {service}\n\n{verdict}\n\n{table}"
 
 
 def render_retention(plan: RetentionPlan, *, applied: bool, zone: tzinfo = UTC) -> str:
@@ -144,7 +85,7 @@ def render_saved(manifest: Manifest) -> str:
     return "\n\n".join(
         (
             f"# Saved: {manifest.service}, set {escape(manifest.set_id)}",
-            f"Consistency: {escape(manifest.consistency.explanation, _LONGEST_SENTENCE)}",
+            f"Consistency: {escape(manifest.consistency.explanation, LONGEST_SENTENCE)}",
             table,
         )
     )
@@ -172,7 +113,7 @@ def render_drill(
     """Return a restore drill's verdict: passed or not, how long a recovery takes, what differs."""
     verdict = "passed" if verification.passed else "FAILED"
     facts = (
-        f"Set of {_say_time(manifest.finished_at, UTC)}: {say_count(manifest.parts, _name_part(manifest))}, "
+        f"Set of {say_time(manifest.finished_at, UTC)}: {say_count(manifest.parts, _name_part(manifest))}, "
         f"{manifest.entries:,} entries, {say_bytes(manifest.raw_bytes)}. Restored in "
         f"{say_duration(recovery_seconds)}; the whole drill took {say_duration(verification.seconds)}."
     )
@@ -193,13 +134,13 @@ def _render_decisions(plan: RetentionPlan, zone: tzinfo) -> str:
     if plan.collect:
         summary += f", unfinished and collected: {', '.join(escape(set_id) for set_id in plan.collect)}"
     if plan.refusal:
-        summary = f"**Refused, nothing is deleted: {escape(plan.refusal, _LONGEST_SENTENCE)}**"
+        summary = f"**Refused, nothing is deleted: {escape(plan.refusal, LONGEST_SENTENCE)}**"
     if not plan.decisions:
         return summary
     rows = (
         (
             decision.set_id,
-            _say_time(decision.created_at, zone),
+            say_time(decision.created_at, zone),
             say_bytes(decision.stored_bytes),
             "keep" if decision.keep else "would go" if plan.refusal else "delete",
             "; ".join(decision.reasons),
@@ -229,7 +170,7 @@ def _list_database_rows(manifest: Manifest) -> list[tuple[object, ...]]:
                 f"{c.documents:,}",
                 *_list_sizes(c.data),
                 "",
-                c.content_hash[:_HASH_DIGITS],
+                c.content_hash[:HASH_DIGITS],
             )
             for c in manifest.mongodb.collections
         ]
@@ -243,7 +184,7 @@ def _list_database_rows(manifest: Manifest) -> list[tuple[object, ...]]:
                 "",
                 "",
                 "",
-                t.content_hash[:_HASH_DIGITS],
+                t.content_hash[:HASH_DIGITS],
             )
             for t in content.tables
         ]
@@ -255,7 +196,7 @@ def _list_database_rows(manifest: Manifest) -> list[tuple[object, ...]]:
                 "",
                 *_list_sizes(content.dump),
                 took,
-                content.dump.sha256[:_HASH_DIGITS],
+                content.dump.sha256[:HASH_DIGITS],
             )
         )
     return rows
@@ -264,7 +205,7 @@ def _list_database_rows(manifest: Manifest) -> list[tuple[object, ...]]:
 def _list_application_row(manifest: Manifest) -> tuple[object, ...]:
     content = manifest.application
     took = say_duration(content.seconds)
-    digits = content.content_hash[:_HASH_DIGITS]
+    digits = content.content_hash[:HASH_DIGITS]
     return ("application", "files", f"{content.files:,}", *_list_sizes(content.archive), took, digits)
 
 
@@ -279,7 +220,7 @@ def _list_sizes(stored: StoredObject | None) -> tuple[str, str]:
 
 def _list_summary(found: SetSummary, zone: tzinfo) -> tuple[object, ...]:
     return (
-        _say_time(found.created_at, zone),
+        say_time(found.created_at, zone),
         f"{found.entries:,}",
         say_bytes(found.stored_bytes),
         say_duration(found.seconds),
@@ -295,7 +236,8 @@ def _say_verdict(passed: bool | None) -> str:
     return "passed" if passed else "FAILED"
 
 
-def _say_time(moment: datetime, zone: tzinfo) -> str:
+def say_time(moment: datetime, zone: tzinfo) -> str:
+    """Return a moment as the operator's clock shows it."""
     return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
 
 

@@ -15,16 +15,14 @@ from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 from prefect.logging import get_run_logger
 
 from tasks.artifact_rendering import (
-    render_done,
     render_drill,
     render_findings,
     render_history,
     render_plan,
     render_retention,
-    render_runbook_plan,
     render_saved,
-    render_trail,
 )
+from tasks.change_rendering import render_done, render_runbook_plan, render_trail
 from tasks.journal import JournalEntry
 from tasks.records.backup import Manifest, SetSummary, Verification
 from tasks.records.plans import BackupPlan, RetentionPlan

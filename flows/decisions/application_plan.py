@@ -65,19 +65,6 @@ def plan_application(profile: ServiceProfile, facts: ApplicationFacts, *, keep_e
     )
 
 
-def find_drift(shown: ApplicationPlan, fresh: ApplicationPlan) -> str | None:
-    """Given the plan that was shown and one from a fresh look, return a sentence if the ground has moved."""
-    if fresh.refusal is not None:
-        return f"A fresh look refuses what was shown: {fresh.refusal}"
-    moved = [name for name, value in shown.rests_on.items() if fresh.rests_on.get(name) != value]
-    if not moved:
-        return None
-    return (
-        f"Since the plan was made, somebody changed what it rests on ({', '.join(moved)}): start the runbook "
-        "again, it plans anew."
-    )
-
-
 def name_folders(tree: TreeFacts, set_id: str) -> TreePaths:
     """Return the folders of a restore; two of one set and directory have the same."""
     digits = hashlib.sha256(f"{tree.directory}\0{set_id}".encode()).hexdigest()[:_HASH_DIGITS]

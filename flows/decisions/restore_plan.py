@@ -75,23 +75,6 @@ def plan_restore(
     )
 
 
-def find_drift(plan: RunbookPlan, fresh: RunbookPlan) -> str | None:
-    """Given the plan that was shown and one made of what is there now, say what has changed in between."""
-    changed = [
-        f"{name} was {plan.rests_on.get(name, 'not there')} and is {fresh.rests_on.get(name, 'not there')}"
-        for name in sorted(plan.rests_on.keys() | fresh.rests_on.keys())
-        if plan.rests_on.get(name) != fresh.rests_on.get(name)
-    ]
-    if fresh.refusal is not None:
-        return f"What the plan rests on has changed: {fresh.refusal}"
-    if not changed:
-        return None
-    return (
-        f"What the plan rests on has changed since it was shown: {'; '.join(changed)}. Nothing was changed: "
-        "start the runbook again and look at the new plan."
-    )
-
-
 def say_restored(plan: RestorePlan, manifest: Manifest, saved: str, outage: timedelta) -> str:
     """Return the sentence to read aloud; ``saved`` is the set of what was there before, if any."""
     parts = "collection" if manifest.mongodb is not None else "table"

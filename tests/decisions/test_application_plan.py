@@ -9,10 +9,10 @@ import pytest
 from flows.decisions.application_plan import (
     ApplicationFacts,
     ApplicationPlan,
-    find_drift,
     name_folders,
     plan_application,
 )
+from flows.decisions.drift import find_drift
 from tasks.records.application_tree import TreeFacts
 from tasks.records.backup import ApplicationContent, Consistency, Manifest, StoredObject
 from tasks.records.service import ServiceProfile
@@ -214,7 +214,7 @@ def test_two_sets_and_two_directories_have_folders_of_their_own() -> None:
         ({"identity": "66:124"}, "directory"),
         ({"top_level": "other"}, "files at its top"),
         ({"kind": "missing", "identity": ""}, "directory"),
-        ({"parent_writable": False}, "A fresh look refuses"),
+        ({"parent_writable": False}, "What the plan rests on has changed: "),
     ],
 )
 def test_what_changed_since_the_plan_was_shown_stops_it(change: dict[str, Any], moved: str) -> None:

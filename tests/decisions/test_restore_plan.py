@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.decisions.corruption import choose_set_before, plan_recovery
+from flows.decisions.drift import find_drift
 from flows.decisions.refusal import Refusal
-from flows.decisions.restore_plan import RestoreFacts, find_drift, plan_restore
+from flows.decisions.restore_plan import RestoreFacts, plan_restore
 from tasks.records.backup import (
     ApplicationContent,
     CollectionContent,
