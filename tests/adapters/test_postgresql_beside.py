@@ -1,5 +1,6 @@
 """A set is restored beside the real database, into one that the application can be given instead."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -254,12 +255,16 @@ def test_a_server_that_goes_away_says_nothing_against_the_dump(
 ) -> None:
     def chunks() -> Iterator[bytes]:
         raw = b"".join(SetFolder(original.location).load(DUMP_KEY, ZSTD))
-        yield raw[: len(raw) // 2]
-        with psycopg.connect(original.admin) as connection:
+        # Enough of it that pg_restore has connected, and is waiting for the rest.
+        most = len(raw) * 9 // 10
+        yield raw[:most]
+        deadline = time.monotonic() + 60
+        # Each look is a transaction of its own: one sees the same sessions for as long as it lasts.
+        with psycopg.connect(original.admin, autocommit=True) as connection:
             query = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
             while not connection.execute(query, (original.names["beside"],)).fetchall():
-                pass
-        yield raw[len(raw) // 2 :]
+                assert time.monotonic() < deadline, "pg_restore never connected"
+        yield raw[most:]
 
     execute(original.admin, "CREATE DATABASE {beside}", original.names)
     address = parse_url(original.admin, original.names["beside"])

@@ -122,7 +122,11 @@ def test_a_parameter_that_the_runbook_does_not_take_is_refused(given: dict[str, 
 def test_make_hands_the_parameters_over_word_by_word() -> None:
     words = ["FLOW=restore-drill", "SERVICE=invoice", "PARAMETERS=wanted_set=latest dry_run=true"]
     shown = subprocess.run(
-        ["make", "--dry-run", "run", *words], cwd=PROJECT, capture_output=True, text=True, check=True
+        ["make", "--dry-run", "--no-print-directory", "run", *words],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert shown.stdout.splitlines()[-1].endswith(
         '-m deployments.run "restore-drill" "invoice" wanted_set=latest dry_run=true'
