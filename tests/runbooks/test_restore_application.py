@@ -373,7 +373,8 @@ def test_one_whose_plan_was_made_before_another_changed_the_files_stops(
     ended = first.wait()
     assert ended is not None
     assert ended["type"] == "FAILED", ended
-    assert "somebody changed what it rests on (directory, files at its top)" in ended["message"]
+    assert "What the plan rests on has changed since it was shown: directory was" in ended["message"]
+    assert "; files at its top was" in ended["message"]
     assert ended["message"].endswith("Nothing was changed.")
     assert files(operated) == saved
     assert is_healthy(operated)
