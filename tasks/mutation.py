@@ -35,6 +35,8 @@ def mutating(profile: ServiceProfile, run: Run, plan: RunbookPlan) -> Generator[
         try:
             yield journal
         except Exception as error:
+            if len(journal.entries) == 1:
+                journal.close("Nothing was changed.")
             # What is no RunbookError is a defect of ours, and its text may hold anything.
             outcome = str(error) if isinstance(error, RunbookError) else type(error).__name__
             record_event(profile, run, plan.runbook, "failed", plan=plan.digest, outcome=outcome)

@@ -72,6 +72,18 @@ def test_a_failure_stands_in_the_trail_in_its_own_words(service: ServiceProfile)
     assert told(service)[-1] == ("restore-database", "failed", "Set 7 is damaged.")
 
 
+def test_a_failure_before_the_first_step_leaves_nothing_to_put_right_and_one_after_it_does(
+    service: ServiceProfile,
+) -> None:
+    with pytest.raises(DamagedSetError), mutating(service, RUN, PLAN):
+        raise DamagedSetError("Set 7 is damaged.")
+    assert list_open_journals(service) == ()
+    with pytest.raises(DamagedSetError), mutating(service, RUN, PLAN) as journal:
+        journal.write("swapped")
+        raise DamagedSetError("Set 7 is damaged.")
+    assert list_open_journals(service) == (PLAN.runbook,)
+
+
 def test_a_defect_stands_in_the_trail_without_its_text_which_may_hold_anything(
     service: ServiceProfile,
 ) -> None:
