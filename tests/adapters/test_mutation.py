@@ -78,9 +78,14 @@ def test_a_failure_before_the_first_step_leaves_nothing_to_put_right_and_one_aft
     with pytest.raises(DamagedSetError), mutating(service, RUN, PLAN):
         raise DamagedSetError("Set 7 is damaged.")
     assert list_open_journals(service) == ()
-    with pytest.raises(DamagedSetError), mutating(service, RUN, PLAN) as journal:
-        journal.write("swapped")
-        raise DamagedSetError("Set 7 is damaged.")
+
+    def fail_half_way() -> None:
+        with mutating(service, RUN, PLAN) as journal:
+            journal.write("swapped")
+            raise DamagedSetError("Set 7 is damaged.")
+
+    with pytest.raises(DamagedSetError):
+        fail_half_way()
     assert list_open_journals(service) == (PLAN.runbook,)
 
 
