@@ -11,13 +11,10 @@ from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.errors import AccessDeniedError, ConfigurationError, DamagedSetError, SourceError
 from tasks.records.backup import ApplicationContent, ApplicationFacts
 from tasks.records.service import Application
-from tasks.retrying import is_transient
+from tasks.retrying import retried
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import GZIP
 
@@ -46,13 +43,7 @@ class _Inventory:
         return ApplicationFacts(files=self.files, content_hash=self._digest.hexdigest())
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried
 def save_application(application: Application, location: SetLocation) -> ApplicationContent:
     """Given the application, save its files but the excluded ones into the set; return what was saved.
 

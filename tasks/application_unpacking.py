@@ -12,16 +12,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from tasks.application_files import ChunkReader, read_files
 from tasks.application_tree import remove_folder
 from tasks.errors import DamagedSetError
 from tasks.host_errors import naming_file
 from tasks.records.application_tree import TreePaths
 from tasks.records.backup import ApplicationContent
-from tasks.retrying import is_transient
+from tasks.retrying import retried
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import GZIP
 
@@ -33,13 +30,7 @@ _USUAL_MODE: Final = 0o755
 _LATEST_SECOND: Final = 1 << 33
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried
 def unpack_application(content: ApplicationContent, location: SetLocation, paths: TreePaths) -> None:
     """Given a set's application, unpack it into ``paths.beside``, and read back that it is what was saved.
 

@@ -15,31 +15,19 @@ from tasks.mongodb_dump_format import read_metadata
 from tasks.mongodb_snapshot import CollectionShape, list_shapes, open_reader
 from tasks.records.backup import CollectionContent, CollectionFacts, MongodbContent, StoredObject
 from tasks.records.service import Reference
-from tasks.retrying import is_transient
+from tasks.retrying import retried
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import GZIP
 
 
-@task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-)
+@retried
 def list_databases(admin_url: Reference) -> tuple[str, ...]:
     """Given the reference of an administrator's URL, return the names of the server's databases."""
     with connect(resolve(admin_url)) as client:
         return tuple(client.list_database_names())
 
 
-@task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-)
+@retried
 def drop_database(admin_url: Reference, scratch: str) -> None:
     """Given an administrator's reference and a scratch database, drop it; one that is gone is no error."""
     with connect(resolve(admin_url), patient=True) as client:

@@ -14,20 +14,12 @@ from tasks.postgresql_client import find_client, running
 from tasks.postgresql_copy_sections import CopySections
 from tasks.records.backup import PostgresqlContent, PostgresqlFacts
 from tasks.records.service import Reference
-from tasks.retrying import is_transient
+from tasks.retrying import retried
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import ZSTD
 
-_RETRIED = task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-)
 
-
-@_RETRIED
+@retried
 def list_databases(admin_url: Reference) -> tuple[str, ...]:
     """Given the reference of an administrator's URL, return the names of the server's databases."""
     with connect(parse_url(resolve(admin_url))) as connection:
@@ -35,7 +27,7 @@ def list_databases(admin_url: Reference) -> tuple[str, ...]:
     return tuple(str(name) for (name,) in rows)
 
 
-@_RETRIED
+@retried
 def drop_database(admin_url: Reference, scratch: str) -> None:
     """Given an administrator's reference and a scratch database, drop it; one that is gone is no error."""
     with connect(parse_url(resolve(admin_url))) as connection:

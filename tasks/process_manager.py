@@ -6,15 +6,13 @@ from contextlib import suppress
 from typing import Protocol
 
 import psutil
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
 from tasks.process_manager_pm2 import Pm2
 from tasks.process_manager_systemd import Systemd
 from tasks.records.process import ProcessStatus
 from tasks.records.service import ServiceProfile
-from tasks.retrying import is_transient
+from tasks.retrying import retried
 
 _END_SECONDS = 10.0
 _POLL_SECONDS = 0.05
@@ -53,13 +51,7 @@ def _manager_of(profile: ServiceProfile) -> ProcessManager:
             )
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried
 def observe_application(profile: ServiceProfile) -> ProcessStatus:
     """Given a service, return whether all of its application runs, and what its process manager says of it.
 
@@ -68,13 +60,7 @@ def observe_application(profile: ServiceProfile) -> ProcessStatus:
     return _manager_of(profile).observe()
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried
 def stop_application(profile: ServiceProfile) -> None:
     """Given a service, stop its application and return when no process of it is left, if there was any.
 
@@ -87,13 +73,7 @@ def stop_application(profile: ServiceProfile) -> None:
     _end(profile, before + _families(manager.list_pids()))
 
 
-@task(
-    retries=2,
-    retry_delay_seconds=3,
-    retry_condition_fn=is_transient,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@retried
 def start_application(profile: ServiceProfile) -> None:
     """Given a service, start what of its application does not run; ``await_health`` says if it stays up.
 
