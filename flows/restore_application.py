@@ -16,7 +16,7 @@ from flows.application_restoring import (
 )
 from flows.decisions.application_plan import RUNBOOK
 from flows.decisions.drill_plan import choose_set
-from flows.decisions.refusal import Refusal
+from flows.restoring import required
 from tasks import backup_sets
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_runbook_plan
@@ -24,7 +24,6 @@ from tasks.conclusion import failing_in_one_sentence
 from tasks.errors import RefusedError, RunbookError
 from tasks.mutation import mutating
 from tasks.profiles import load_service
-from tasks.records.service import ServiceProfile
 from tasks.run_context import observe_run, read_clock
 
 
@@ -55,7 +54,8 @@ def restore_application(
     """
     profile, run = load_service(service), observe_run()
     settle(profile, run, dry_run=dry_run)
-    plan = remember_plan(observe_and_plan(profile, choose(profile, wanted_set), keep_env=keep_env))
+    set_id = required(choose_set(backup_sets.observe_repository(profile, read_clock()), wanted_set))
+    plan = remember_plan(observe_and_plan(profile, set_id, keep_env=keep_env))
     publish_runbook_plan(plan)
     if plan.refusal is not None:
         raise RefusedError(f"{service}: {plan.refusal} Nothing was changed.")
@@ -73,11 +73,3 @@ def restore_application(
         finish(profile, plan, journal)
     proof = "healthy, and its probe user logged in" if profile.application.login else "healthy"
     return Completed(message=f"{service}: the application is that of the set {plan.set_id}, and {proof}.")
-
-
-def choose(profile: ServiceProfile, wanted_set: str) -> str:
-    """Return the id of the set that is wanted, or refuse with the list of those that there are."""
-    chosen = choose_set(backup_sets.observe_repository(profile, read_clock()), wanted_set)
-    if isinstance(chosen, Refusal):
-        raise RefusedError(chosen.reason)
-    return chosen

@@ -29,13 +29,11 @@ from tasks.verification import reread_set
 def observe(profile: ServiceProfile, server: SwapServer, set_id: str) -> RestoreFacts:
     """Given a set, read all of it back, and look at what is there now."""
     manifest = backup_sets.read_manifest(profile, set_id)
-    return RestoreFacts(
-        manifest=manifest,
-        findings=reread_set(profile, manifest),
-        real=server.real,
-        identity=server.identify(),
-        databases=server.list_databases(),
-    )
+    return _look(server, manifest, reread_set(profile, manifest))
+
+
+def _look(server: SwapServer, manifest: Manifest, findings: tuple[str, ...]) -> RestoreFacts:
+    return RestoreFacts(manifest, findings, server.real, server.identify(), server.list_databases())
 
 
 def required(chosen: str | Refusal) -> str:
@@ -105,7 +103,8 @@ def _start_again(profile: ServiceProfile, stopping: dict[str, Any] | None) -> st
 def _recheck(profile: ServiceProfile, server: SwapServer, plan: RestorePlan) -> Manifest:
     """Raise if what the plan rests on has changed since it was shown; return the set's manifest."""
     manifest = backup_sets.read_manifest(profile, plan.set_id)
-    facts = RestoreFacts(manifest, (), server.real, server.identify(), server.list_databases())
+    # What the set holds was read back before the plan was shown, and is again while it is restored.
+    facts = _look(server, manifest, ())
     fresh = plan_restore(profile, facts, "" if plan.saves_first else profile.name, plan.runbook)
     if (drift := find_drift(plan, fresh)) is not None:
         raise RefusedError(f"{profile.name}: {drift}")
@@ -140,11 +139,11 @@ def _swap_and_prove(  # noqa: PLR0913, PLR0917  all that a swap rests on
     if server.moves_data:
         _compare(server, plan.real, manifest)
     journal.write("starting")
-    run_application_command(profile, profile.application.migrate_command, "migrations")
+    run_application_command(profile, profile.application.migrate_command, "migrate the database")
     start_application(profile)
     await_health(profile)
     if (problem := probe_login(profile)) is not None:
-        raise RefusedError(f"{profile.name}: the application runs with the restored data, but {problem}.")
+        raise RefusedError(f"{profile.name}: the application runs with the restored data, but {problem}")
     journal.write("proven")
     return saved
 
