@@ -551,6 +551,23 @@ def decisions_in(artifact: str) -> dict[str, str]:
     return {row[0]: row[3] for row in cells if len(row) == 5 and row[3] in {"keep", "delete", "would go"}}
 
 
+def flip(path: Path) -> None:
+    """Damage one bit in the middle of a file, as a bad disk does."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    """Lose the end of a file, as an upload that broke off does."""
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def empty(path: Path) -> None:
+    """Leave a file of no bytes, as a dump that failed behind a redirection does."""
+    path.write_bytes(b"")
+
+
 def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(settings)
     for key, change in changes.items():

@@ -16,7 +16,18 @@ from deployments.sandbox.stack import Sandbox
 from flows.restore_application import restore_application
 from tasks.application_files import ARCHIVE_KEY
 from tasks.journal import list_open_journals
-from tests.runbooks.conftest import Children, Ledger, Ledgers, artifacts_of, completed, failed, wait_until
+from tests.runbooks.conftest import (
+    Children,
+    Ledger,
+    Ledgers,
+    artifacts_of,
+    completed,
+    cut,
+    empty,
+    failed,
+    flip,
+    wait_until,
+)
 
 BROKEN = "process.exit(3);\n"
 
@@ -176,20 +187,6 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(operated: Ledger) -> None:
 
 
 # --- It is refused before anything is touched ---
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 def test_a_damaged_archive_is_refused_before_anything_is_touched(operated: Ledger) -> None:

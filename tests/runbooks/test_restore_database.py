@@ -22,7 +22,10 @@ from tests.runbooks.conftest import (
     PostgresqlDatabase,
     artifacts_of,
     completed,
+    cut,
+    empty,
     failed,
+    flip,
     wait_until,
 )
 
@@ -157,20 +160,6 @@ def test_the_profiles_migrations_run_before_the_application_starts(operated: Led
 
 
 # --- It is refused before anything is touched ---
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-20])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
 
 
 @pytest.mark.parametrize("damage", [flip, cut, empty, Path.unlink])
