@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
@@ -12,12 +13,13 @@ from pygal.style import Style  # type: ignore[import-untyped]  # likewise
 from tasks.records.backup import SetSummary
 
 _MOST_NIGHTS = 30
+_MOST_POINTS = 60
 _MOST_LABELS = 6
 _WIDTH, _HEIGHT = 700, 230
 _FEWEST_PLACES = 10
 _MOST_STEPS = 5
-_SIZES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
-_TIMES = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+SIZES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+TIMES = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 _BLUE, _RED = "#2d6cdf", "#c43d3d"
 
 
@@ -26,14 +28,49 @@ def chart_history(summaries: Sequence[SetSummary], zone: ZoneInfo) -> str:
     if not summaries:
         return "There is no backup set yet, so there is no history to draw."
     recent = sorted(summaries, key=lambda found: found.created_at)[-_MOST_NIGHTS:]
-    sizes = _scale([found.stored_bytes for found in recent], _SIZES)
-    times = _scale([found.seconds for found in recent], _TIMES)
+    sizes = _scale([found.stored_bytes for found in recent], SIZES)
+    times = _scale([found.seconds for found in recent], TIMES)
     return "\n\n".join(
         (
             _draw(recent, sizes, zone, title=f"Stored size, {_say_span(recent)}"),
             _draw(recent, times, zone, title=f"Duration, {_say_span(recent)}"),
         )
     )
+
+
+def chart_series(
+    title: str, points: Sequence[tuple[datetime, float]], units: Sequence[tuple[str, float]], zone: ZoneInfo
+) -> str:
+    """Given a figure's history in any order, return its last 60 measurements as a markdown image.
+
+    ``units`` are names and factors, largest first: ``SIZES``, ``TIMES``, or ``(("", 1.0),)`` for a number.
+    """
+    if not points:
+        return f"{title}: nothing was measured yet."
+    recent = sorted(points)[-_MOST_POINTS:]
+    axis, values = _scale([value for _, value in recent], units)
+    ticks = _choose_ticks(max(values))
+    chart = pygal.DateTimeLine(
+        width=_WIDTH,
+        height=_HEIGHT,
+        title=title,
+        y_title=axis,
+        style=_make_style(),
+        js=(),
+        show_legend=False,
+        truncate_label=-1,
+        x_label_rotation=0,
+        y_labels=ticks,
+        range=(0, ticks[-1]),
+        value_formatter="{:,.6g}".format,
+        x_value_formatter=lambda moment: f"{moment.astimezone(zone):%d %b %H:%M}",
+        margin_right=24,
+        dots_size=3,
+    )
+    step = -(-len(recent) // _MOST_LABELS)
+    chart.x_labels = [moment for moment, _ in recent[::step]]
+    chart.add(title, [(moment, value) for (moment, _), value in zip(recent, values, strict=True)])
+    return f"![{title}]({_encode(chart.render_tree())})"
 
 
 def _say_span(recent: Sequence[SetSummary]) -> str:

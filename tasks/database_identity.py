@@ -7,7 +7,7 @@ from tasks.mongodb import connect as connect_mongodb
 from tasks.mongodb_snapshot import list_shapes
 from tasks.postgresql import connect as connect_postgresql
 from tasks.postgresql import parse_url
-from tasks.records.service import Reference
+from tasks.records.section import Reference
 from tasks.retrying import retried
 
 MISSING = "missing"

@@ -14,7 +14,7 @@ from tasks.errors import SourceError
 from tasks.mongodb import Client, connect, translated
 from tasks.mongodb_dump import LENIENT
 from tasks.mongodb_snapshot import CollectionShape, MongodbSnapshot, list_shapes, open_reader
-from tasks.records.service import Reference
+from tasks.records.section import Reference
 from tasks.retrying import is_transient
 
 _UNAUTHORIZED = 13

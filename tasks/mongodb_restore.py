@@ -14,7 +14,7 @@ from tasks.mongodb_dump import ContentHash, describe, split_documents
 from tasks.mongodb_dump_format import read_metadata
 from tasks.mongodb_snapshot import CollectionShape, list_shapes, open_reader
 from tasks.records.backup import CollectionContent, CollectionFacts, MongodbContent, StoredObject
-from tasks.records.service import Reference
+from tasks.records.section import Reference
 from tasks.retrying import retried
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import GZIP

@@ -14,7 +14,7 @@ from tasks.mongodb import Client, connect, translated
 from tasks.mongodb_collections import fill_collection, make_collection, make_indexes
 from tasks.mongodb_dump import ContentHash
 from tasks.mongodb_snapshot import CollectionShape, list_shapes, open_reader
-from tasks.records.service import Reference
+from tasks.records.section import Reference
 from tasks.retrying import retried
 
 _COPIED = "copied"

@@ -12,7 +12,7 @@ from tasks.postgresql import connect, connect_away_from, parse_url
 from tasks.postgresql_archive import RESTORING, restore_archive
 from tasks.postgresql_properties import DatabaseProperties, create_database, read_properties
 from tasks.records.backup import PostgresqlContent
-from tasks.records.service import Reference
+from tasks.records.section import Reference
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import ZSTD
 

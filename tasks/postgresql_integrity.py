@@ -13,7 +13,7 @@ from tasks.credentials import resolve
 from tasks.errors import ConfigurationError, SourceError
 from tasks.postgresql import connect, parse_url
 from tasks.postgresql_client import find_client, running
-from tasks.records.service import Reference
+from tasks.records.section import Reference
 from tasks.retrying import is_transient
 
 # No limit that is meant for the application may cut the examination short; no lock is waited for all night.

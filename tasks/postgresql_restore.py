@@ -13,7 +13,7 @@ from tasks.postgresql_catalog import read_definitions
 from tasks.postgresql_client import find_client, running
 from tasks.postgresql_copy_sections import CopySections
 from tasks.records.backup import PostgresqlContent, PostgresqlFacts
-from tasks.records.service import Reference
+from tasks.records.section import Reference
 from tasks.retrying import retried
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import ZSTD

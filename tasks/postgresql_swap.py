@@ -15,7 +15,7 @@ from tasks.credentials import resolve
 from tasks.errors import RefusedError
 from tasks.journal import Journal
 from tasks.postgresql import connect_away_from
-from tasks.records.service import Reference
+from tasks.records.section import Reference
 
 SETTING_ASIDE, MOVED_IN = "setting-aside", "moved-in"
 MOVING_OUT, PUT_BACK = "moving-out", "put-back"

@@ -1,17 +1,14 @@
-"""The service profile: where a service lives and what is wanted for it. It holds no secret.
-
-A reference names a secret without holding it: ``env:NAME``, ``file:/path`` or ``block:name`` (a Prefect
-Secret block).
-"""
+"""The service profile: where a service lives and what is wanted for it. It holds no secret."""
 
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-Reference = Annotated[str, Field(pattern=r"^(env|file|block):.+$")]
+from tasks.records.data_care import Cleanup, QueryCare, RecommendedIndex
+from tasks.records.section import Reference, Section
 
 
 def _known_time_zone(name: str) -> str:
@@ -20,11 +17,7 @@ def _known_time_zone(name: str) -> str:
     return name
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Login(_Section):
+class Login(Section):
     """A login that proves the service works for its users; the user exists for nothing else."""
 
     url: str = Field(
@@ -43,7 +36,7 @@ class Login(_Section):
     )
 
 
-class Application(_Section):
+class Application(Section):
     """The Node.js application as its host sees it."""
 
     directory: Path = Field(
@@ -101,7 +94,7 @@ class Application(_Section):
     )
 
 
-class Database(_Section):
+class Database(Section):
     """The application's database."""
 
     kind: Literal["mongodb", "postgresql"] = Field(description="Which server it is", examples=["mongodb"])
@@ -121,7 +114,7 @@ class Database(_Section):
     )
 
 
-class Destination(_Section):
+class Destination(Section):
     """Where backup sets go."""
 
     url: str = Field(
@@ -158,7 +151,7 @@ class Destination(_Section):
         return self
 
 
-class Retention(_Section):
+class Retention(Section):
     """Which sets are kept. A set is kept when any of these rules wants it."""
 
     keep_days: int = Field(ge=1, description="Every set younger than so many days", examples=[30])
@@ -175,7 +168,7 @@ class Retention(_Section):
     )
 
 
-class Backup(_Section):
+class Backup(Section):
     """The nightly backup of the service."""
 
     destination: Destination = Field(description="Where the sets go")
@@ -207,7 +200,7 @@ class Backup(_Section):
     )
 
 
-class Approval(_Section):
+class Approval(Section):
     """Which runbooks wait for a person before they change anything."""
 
     required_for: tuple[str, ...] = Field(
@@ -222,7 +215,7 @@ class Approval(_Section):
     )
 
 
-class ServiceProfile(_Section):
+class ServiceProfile(Section):
     """One operated service. Adding a service is writing one of these."""
 
     name: str = Field(
@@ -240,6 +233,11 @@ class ServiceProfile(_Section):
     database: Database = Field(description="Its database")
     backup: Backup = Field(description="Its nightly backup")
     approval: Approval = Field(default=Approval(), description="Which runbooks wait for a person")
+    indexes: tuple[RecommendedIndex, ...] = Field(
+        default=(), description="The indexes that the application needs, beside those of its primary keys"
+    )
+    cleanup: Cleanup = Field(default=Cleanup(), description="What of the database is deleted when it is old")
+    queries: QueryCare = Field(default=QueryCare(), description="What a slow query and an unused index are")
     state_directory: Path = Field(
         default=Path("/var/lib/runbooks"),
         description="Where the host keeps journals, the lock and the audit trail; private, on a local disk",

@@ -23,7 +23,8 @@ from tasks.journal import Journal
 from tasks.mongodb_restore import observe_restored_collections
 from tasks.mongodb_swap import swap_back, swap_in
 from tasks.records.backup import CollectionFacts
-from tasks.records.service import Reference, ServiceProfile
+from tasks.records.section import Reference
+from tasks.records.service import ServiceProfile
 
 Document = dict[str, Any]
 Facts = tuple[CollectionFacts, ...]

@@ -154,11 +154,12 @@ def _say_type(schema: Mapping[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if schema["type"] == "array":
         return f"list of {_say_type(schema['items'])}s"
-    if schema.get("format") in {"path", "duration"}:
+    if schema.get("format") in {"path", "duration", "time"}:
         return str(schema["format"])
     if "env|file|block" in schema.get("pattern", ""):
         return "reference"
-    name = {"string": "text", "integer": "whole number"}.get(schema["type"], str(schema["type"]))
+    names = {"string": "text", "integer": "whole number", "object": "mapping"}
+    name = names.get(schema["type"], str(schema["type"]))
     bounds = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to"}
     return " ".join(
         [name, *(f"{word} {schema[bound]:g}" for bound, word in bounds.items() if bound in schema)]
@@ -168,8 +169,9 @@ def _say_type(schema: Mapping[str, Any]) -> str:
 def _say_value(value: object) -> str:
     if value is None or value == []:
         return "none"
-    if isinstance(value, list):
-        return f"`{yaml.safe_dump(value, default_flow_style=True).strip()}`"
+    if isinstance(value, (list, dict, bool)):
+        dumped = yaml.safe_dump(value, default_flow_style=True, sort_keys=False)
+        return f"`{dumped.removesuffix('...' + chr(10)).strip()}`"
     return f"`{value}`"
 
 
@@ -180,6 +182,9 @@ def profile_rows(schema: Mapping[str, Any], of: str = "ServiceProfile", prefix: 
         sections = [choice["$ref"] for choice in (field, *field.get("anyOf", ())) if "$ref" in choice]
         if sections:
             yield from profile_rows(schema, sections[0].rpartition("/")[2], f"{prefix}{name}.")
+            continue
+        if listed := field.get("items", {}).get("$ref"):
+            yield from profile_rows(schema, listed.rpartition("/")[2], f"{prefix}{name}[].")
             continue
         default = "required" if name in record.get("required", ()) else _say_value(field.get("default"))
         example = _say_value(field["examples"][0])
@@ -196,6 +201,6 @@ def test_the_reference_has_every_field_of_a_profile_as_the_model_has_it(row: str
 
 def test_the_reference_has_no_field_that_a_profile_has_not() -> None:
     lines = PROFILE_PAGE.read_text(encoding="utf-8").splitlines()
-    documented = [line for line in lines if re.match(r"\| `[a-z_.]+` \|", line)]
+    documented = [line for line in lines if re.match(r"\| `[a-z_.\[\]]+` \|", line)]
     # A page may tell of a section after the fields beside it.
     assert sorted(documented) == sorted(row for row in ROWS if row in lines)
