@@ -1,0 +1,59 @@
+"""What a cleanup rule meets in the database, as facts."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MonthOfExpired(_Record):
+    """What of one calendar month (UTC) has expired and is not held."""
+
+    month: str
+    """``2024-07``."""
+    entries: int
+    raw_bytes: int
+
+
+class RuleFacts(_Record):
+    """A rule's collection or table, looked at with the rule's cutoff."""
+
+    rule: str
+    source: str
+    exists: bool
+    others: tuple[str, ...] = ()
+    """The collections or tables that there are, when the rule's is not among them."""
+    columns: tuple[str, ...] = ()
+    """A table's columns in their order; none for a collection."""
+    entries: int = 0
+    has_time_field: bool = True
+    """Whether any document or the table has the rule's time field at all."""
+    wrong_type: int = 0
+    """Entries whose time field is something else than a time; missing and null are not counted."""
+    wrong_type_example: str = ""
+    """One of them, by its identity, and what it is."""
+    without_time: int = 0
+    """Entries without a time: they never expire."""
+    newest: datetime | None = None
+    months: tuple[MonthOfExpired, ...] = ()
+    held: int = 0
+    """Expired entries that the legal hold keeps."""
+    index: str | None = None
+    """An index that begins with the time field, or None."""
+    obstacles: tuple[str, ...] = ()
+    """Why deleting would do harm or fail, each as a sentence: no primary key, a cascade to another table."""
+    storage_bytes: int = 0
+    """What the collection or table takes on the server's disk."""
+
+    @property
+    def expired(self) -> int:
+        """Entries that the rule deletes."""
+        return sum(month.entries for month in self.months)
+
+    @property
+    def expired_bytes(self) -> int:
+        """Their size, uncompressed."""
+        return sum(month.raw_bytes for month in self.months)
