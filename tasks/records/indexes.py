@@ -13,14 +13,14 @@ class IndexFacts(BaseModel):
     source: str
     name: str
     keys: tuple[tuple[str, str], ...]
-    """Fields, columns or expressions in their order, each with ``1``, ``-1`` or its kind (``2d``, ``gin``)."""
+    """Fields, columns or expressions in order, each with ``1``, ``-1`` or its kind (``2d``, ``gin``)."""
     unique: bool = False
     is_constraint: bool = False
     """Whether it is a primary key or a constraint's: it is not ours to drop."""
     is_valid: bool = True
     """False for what a failed concurrent build left: it costs, and serves nobody."""
     special: str = ""
-    """What else makes it another index than its keys say, in the server's words: partial, sparse, TTL, collation."""
+    """What else makes it another than its keys say, in the server's words: partial, sparse, TTL, collation."""
     bytes: int = 0
     uses: int | None = None
     """How often it was used since ``uses_since``; None where the server does not count."""
