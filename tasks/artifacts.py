@@ -76,14 +76,14 @@ def make_key(runbook: str, what: str, service: str) -> str:
 
 def publish_plan(plan: BackupPlan, *, zone: tzinfo = UTC, runbook: str = "nightly-backup") -> UUID:
     """Show what a backup is about to do."""
-    return _publish(render_plan(plan, zone), runbook, "plan", plan.service)
+    return publish_markdown(render_plan(plan, zone), runbook, "plan", plan.service)
 
 
 def publish_runbook_plan(plan: RunbookPlan) -> UUID:
     """Show what a runbook is about to change; also in the log, which is all that a shell run has."""
     text = render_runbook_plan(plan)
     get_run_logger().info("The plan:\n\n%s\n", text)
-    return _publish(text, plan.runbook, "plan", plan.service)
+    return publish_markdown(text, plan.runbook, "plan", plan.service)
 
 
 def publish_done(plan: RunbookPlan, said: str, entries: Sequence[JournalEntry], zone: tzinfo = UTC) -> UUID:
@@ -93,38 +93,38 @@ def publish_done(plan: RunbookPlan, said: str, entries: Sequence[JournalEntry], 
         (same[0].at, f"{same[0].step} ({len(same)} times)" if same[1:] else same[0].step) for same in runs
     ]
     text = render_done(plan.runbook, plan.service, said, steps, zone)
-    return _publish(text, plan.runbook, "done", plan.service)
+    return publish_markdown(text, plan.runbook, "done", plan.service)
 
 
 def publish_trail(service: str, found: CheckedTrail, zone: tzinfo = UTC) -> UUID:
     """Show an audit trail."""
-    return _publish(render_trail(service, found, zone), "check-audit-trail", "trail", service)
+    return publish_markdown(render_trail(service, found, zone), "check-audit-trail", "trail", service)
 
 
 def publish_retention(
     plan: RetentionPlan, *, applied: bool, zone: tzinfo = UTC, runbook: str = "nightly-backup"
 ) -> UUID:
     """Show what retention decided, and whether it was done."""
-    return _publish(render_retention(plan, applied=applied, zone=zone), runbook, "retention", plan.service)
+    return publish_markdown(render_retention(plan, applied=applied, zone=zone), runbook, "retention", plan.service)
 
 
 def publish_saved(manifest: Manifest, *, runbook: str = "nightly-backup") -> UUID:
     """Show what was saved."""
-    return _publish(render_saved(manifest), runbook, "saved", manifest.service)
+    return publish_markdown(render_saved(manifest), runbook, "saved", manifest.service)
 
 
 def publish_history(
     service: str, summaries: Sequence[SetSummary], zone: ZoneInfo, *, runbook: str = "nightly-backup"
 ) -> UUID:
     """Show the last thirty sets."""
-    return _publish(render_history(service, summaries, zone), runbook, "history", service)
+    return publish_markdown(render_history(service, summaries, zone), runbook, "history", service)
 
 
 def publish_findings(
     service: str, set_id: str, findings: Sequence[str], *, runbook: str = "nightly-backup"
 ) -> UUID:
     """Show what is wrong with a set."""
-    return _publish(render_findings(service, set_id, findings), runbook, "findings", service)
+    return publish_markdown(render_findings(service, set_id, findings), runbook, "findings", service)
 
 
 def publish_drill(
@@ -137,10 +137,11 @@ def publish_drill(
 ) -> UUID:
     """Show a restore drill's verdict."""
     text = render_drill(manifest, verification, recovery_seconds, differences)
-    return _publish(text, runbook, "verdict", manifest.service)
+    return publish_markdown(text, runbook, "verdict", manifest.service)
 
 
-def _publish(markdown: str, runbook: str, what: str, service: str) -> UUID:
+def publish_markdown(markdown: str, runbook: str, what: str, service: str) -> UUID:
+    """Show a page; ``what`` is one of ``_DESCRIPTIONS``, the rest of its key is the runbook and the service."""
     key = make_key(runbook, what, service)
     # A sync flow or task gets the id; only a caller inside an event loop would get a coroutine.
     return cast("UUID", create_markdown_artifact(markdown, key=key, description=_DESCRIPTIONS[what]))

@@ -20,7 +20,7 @@ class IndexFacts(BaseModel):
     is_valid: bool = True
     """False for what a failed concurrent build left: it costs, and serves nobody."""
     special: str = ""
-    """What else makes it another than its keys say, in the server's words: partial, sparse, TTL, collation."""
+    """What else makes it another than its keys say, as the server has it: partial, sparse, TTL, collation."""
     bytes: int = 0
     uses: int | None = None
     """How often it was used since ``uses_since``; None where the server does not count."""
