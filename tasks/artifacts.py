@@ -105,7 +105,9 @@ def publish_retention(
     plan: RetentionPlan, *, applied: bool, zone: tzinfo = UTC, runbook: str = "nightly-backup"
 ) -> UUID:
     """Show what retention decided, and whether it was done."""
-    return publish_markdown(render_retention(plan, applied=applied, zone=zone), runbook, "retention", plan.service)
+    return publish_markdown(
+        render_retention(plan, applied=applied, zone=zone), runbook, "retention", plan.service
+    )
 
 
 def publish_saved(manifest: Manifest, *, runbook: str = "nightly-backup") -> UUID:
@@ -141,7 +143,7 @@ def publish_drill(
 
 
 def publish_markdown(markdown: str, runbook: str, what: str, service: str) -> UUID:
-    """Show a page; ``what`` is one of ``_DESCRIPTIONS``, the rest of its key is the runbook and the service."""
+    """Show a page; ``what`` is one of those described above, and a part of its key."""
     key = make_key(runbook, what, service)
     # A sync flow or task gets the id; only a caller inside an event loop would get a coroutine.
     return cast("UUID", create_markdown_artifact(markdown, key=key, description=_DESCRIPTIONS[what]))
