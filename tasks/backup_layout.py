@@ -7,6 +7,7 @@
     <service>/pins/<set_id>.json
     <service>/tombstones/<set_id>.json               its deletion has begun: no backup any more
     <service>/leases/<name>/<generation>.json
+    <service>/archives/<rule>/<archive_id>/...       what cleanup took out: no backup, nor ever collected
 """
 
 import re
@@ -18,6 +19,7 @@ from tasks.errors import ConfigurationError
 from tasks.records.backup import Verification
 
 MANIFEST: Final = "manifest.json"
+_ARCHIVE_SUFFIXES: Final = {"mongodb": "bson.gz", "postgresql": "copy.gz"}
 _SET_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -74,6 +76,42 @@ class Layout:
         return kind, name.removesuffix(".json") if not rest else name, rest
 
 
+@dataclass(frozen=True)
+class ArchiveLayout:
+    """The keys of one service's archives. A name that could lead elsewhere is a ``ConfigurationError``."""
+
+    service: str
+
+    @property
+    def root(self) -> str:
+        """The prefix of all archives."""
+        return f"{self.service}/archives/"
+
+    def of_rule(self, rule: str) -> str:
+        """The prefix of all archives of a rule."""
+        return f"{self.root}{_checked(rule, 'name of a cleanup rule')}/"
+
+    def folder(self, rule: str, archive_id: str) -> str:
+        """The prefix of an archive's objects."""
+        return f"{self.of_rule(rule)}{_checked(archive_id, 'id of an archive')}/"
+
+    def part(self, rule: str, archive_id: str, number: int, kind: str) -> str:
+        """The key of a part; their order is the order of their numbers."""
+        return f"{self.folder(rule, archive_id)}part-{number:05d}.{_ARCHIVE_SUFFIXES[kind]}"
+
+    def archive_of(self, key: str) -> tuple[str, str] | None:
+        """Given the key of an archive's manifest, return its rule and id; None for any other key."""
+        rule, _, rest = key.removeprefix(self.root).partition("/")
+        archive_id, _, name = rest.partition("/")
+        is_ours = name == MANIFEST and is_set_id(rule) and is_set_id(archive_id)
+        return (rule, archive_id) if is_ours else None
+
+
+def format_archive_id(moment: datetime, random: str) -> str:
+    """Given when a cleanup began and a few random digits, return its archive's id; ids sort by time."""
+    return f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random}"
+
+
 def set_lease(set_id: str) -> str:
     """Return the name of the lease that whoever reads a set holds meanwhile."""
     return f"set-{_checked(set_id)}"
@@ -89,7 +127,7 @@ def is_set_id(name: str) -> bool:
     return _SET_ID.fullmatch(name) is not None
 
 
-def _checked(set_id: str) -> str:
-    if not is_set_id(set_id):
-        raise ConfigurationError(f"{set_id!r} cannot be the id of a backup set.")
-    return set_id
+def _checked(name: str, what: str = "id of a backup set") -> str:
+    if not is_set_id(name):
+        raise ConfigurationError(f"{name!r} cannot be the {what}.")
+    return name

@@ -27,7 +27,7 @@ def parse_manifest(content: bytes, place: str, service: str, set_id: str) -> Man
     try:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
-        raise DamagedSetError(f"{place} is damaged: {_first_fault(error)}.") from None
+        raise DamagedSetError(f"{place} is damaged: {first_fault(error)}.") from None
     if (manifest.service, manifest.set_id) != (service, set_id):
         raise DamagedSetError(
             f"{place} is of set {manifest.set_id} of {manifest.service}: it was copied to where it isn't due."
@@ -44,7 +44,7 @@ def _format_version(content: bytes) -> int | None:
     return version if isinstance(version, int) else None
 
 
-def _first_fault(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
     """Say what is wrong with the first field that is, without its value."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     field = ".".join(str(step) for step in faults[0]["loc"]) or "the whole"
