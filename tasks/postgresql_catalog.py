@@ -13,7 +13,8 @@ _NOT_OF_EXTENSION = (
 )
 
 
-def _own(catalog: str, oid: str) -> str:
+def own_objects(catalog: str, oid: str) -> str:
+    """Return the condition that an object of this catalog is the application's own."""
     return f"{_OWN_SCHEMAS} AND " + _NOT_OF_EXTENSION.format(catalog=catalog, oid=oid)
 
 
@@ -28,39 +29,39 @@ _DEFINITIONS: dict[str, str] = {
         JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attrdef v ON v.adrelid = a.attrelid AND v.adnum = a.attnum
         WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'f')
-          AND {_own("pg_class", "c.oid")}""",
+          AND {own_objects("pg_class", "c.oid")}""",
     "index": f"""
         SELECT pg_get_indexdef(i.indexrelid) || CASE WHEN i.indisvalid THEN '' ELSE ' INVALID' END
         FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE {_own("pg_class", "c.oid")}""",
+        WHERE {own_objects("pg_class", "c.oid")}""",
     "constraint": f"""
         SELECT format('%s %s %s', k.conrelid::regclass, quote_ident(k.conname), pg_get_constraintdef(k.oid))
         FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
-        WHERE k.conrelid <> 0 AND {_own("pg_class", "k.conrelid")}""",
+        WHERE k.conrelid <> 0 AND {own_objects("pg_class", "k.conrelid")}""",
     "sequence": f"""
         SELECT format('%s %s START %s INCREMENT %s MIN %s MAX %s%s',
                       s.seqrelid::regclass, s.seqtypid::regtype,
                       s.seqstart, s.seqincrement, s.seqmin, s.seqmax,
                       CASE WHEN s.seqcycle THEN ' CYCLE' ELSE '' END)
         FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE {_own("pg_class", "c.oid")}""",
+        WHERE {own_objects("pg_class", "c.oid")}""",
     "view": f"""
         SELECT format('%s AS %s', c.oid::regclass, pg_get_viewdef(c.oid))
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('v', 'm') AND {_own("pg_class", "c.oid")}""",
+        WHERE c.relkind IN ('v', 'm') AND {own_objects("pg_class", "c.oid")}""",
     "type": f"""
         SELECT format('%s ENUM (%s)', t.oid::regtype,
                       (SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)
                        FROM pg_enum e WHERE e.enumtypid = t.oid))
         FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-        WHERE t.typtype = 'e' AND {_own("pg_type", "t.oid")}""",
+        WHERE t.typtype = 'e' AND {own_objects("pg_type", "t.oid")}""",
     "trigger": f"""
         SELECT pg_get_triggerdef(g.oid) FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
         JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE NOT g.tgisinternal AND {_own("pg_class", "c.oid")}""",
+        WHERE NOT g.tgisinternal AND {own_objects("pg_class", "c.oid")}""",
     "routine": f"""
         SELECT pg_get_functiondef(p.oid) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE p.prokind IN ('f', 'p') AND {_own("pg_proc", "p.oid")}""",
+        WHERE p.prokind IN ('f', 'p') AND {own_objects("pg_proc", "p.oid")}""",
     "extension": "SELECT extname::text FROM pg_extension",
     "large objects": "SELECT count(*)::text FROM pg_largeobject_metadata",
 }
@@ -68,7 +69,7 @@ _TABLES = f"""
     SELECT n.nspname, c.relname, format('%s', c.oid::regclass), nullif(c.reltuples, -1)::bigint,
            pg_table_size(c.oid)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {_own("pg_class", "c.oid")} ORDER BY 3"""
+    WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {own_objects("pg_class", "c.oid")} ORDER BY 3"""
 
 
 @dataclass(frozen=True)

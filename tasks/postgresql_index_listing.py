@@ -1,0 +1,83 @@
+# ruff: noqa: S608  # the queries are put together from constants
+"""The indexes of a PostgreSQL database as it describes them: keys, kind, size, use."""
+
+import psycopg
+
+from tasks.postgresql_catalog import own_objects
+from tasks.records.indexes import IndexFacts
+
+# A table by its name, with its schema where the name alone would not find it.
+_SOURCE = "CASE WHEN pg_table_is_visible({oid}) THEN {name} ELSE {schema} || '.' || {name} END"
+_TABLES = f"""
+    SELECT {_SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {own_objects("pg_class", "c.oid")}
+    ORDER BY 1"""
+# An index's default operator class and collation are those of its column; NULLS go last when ascending and
+# first when descending.
+_KEYS = """
+    SELECT array_agg(ARRAY[
+        coalesce(a.attname::text, pg_get_indexdef(i.indexrelid, k, true)),
+        CASE WHEN m.amname <> 'btree' THEN m.amname::text
+             WHEN i.indoption[k - 1] & 1 = 1 THEN '-1' ELSE '1' END,
+        concat_ws(', ',
+            CASE WHEN NOT o.opcdefault THEN o.opcname::text END,
+            CASE WHEN i.indcollation[k - 1] NOT IN (0, coalesce(a.attcollation, i.indcollation[k - 1]))
+                 THEN 'collation ' || l.collname END,
+            CASE WHEN m.amname = 'btree' AND i.indoption[k - 1] IN (1, 2)
+                 THEN 'NULLS ' || CASE WHEN i.indoption[k - 1] = 2 THEN 'FIRST' ELSE 'LAST' END END)
+        ] ORDER BY k)
+    FROM generate_series(1, i.indnkeyatts) k
+    LEFT JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1] AND a.attnum <> 0
+    JOIN pg_opclass o ON o.oid = i.indclass[k - 1]
+    LEFT JOIN pg_collation l ON l.oid = i.indcollation[k - 1]"""
+_INDEXES = f"""
+    SELECT {_SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text, x.relname::text,
+        ({_KEYS}),
+        i.indisunique,
+        i.indisprimary OR i.indisreplident OR x.relispartition
+            OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid),
+        i.indisvalid AND i.indisready AND i.indislive,
+        'WHERE ' || pg_get_expr(i.indpred, i.indrelid, true),
+        'INCLUDE (' || (
+            SELECT string_agg(a.attname, ', ' ORDER BY k)
+            FROM generate_series(i.indnkeyatts + 1, i.indnatts) k
+            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1]) || ')',
+        -- Servers before 15 do not have it.
+        (to_jsonb(i) ->> 'indnullsnotdistinct')::boolean,
+        pg_relation_size(i.indexrelid), s.idx_scan, d.stats_reset
+    FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
+    JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_stat_user_indexes s ON s.indexrelid = i.indexrelid
+    LEFT JOIN pg_stat_database d ON d.datname = current_database()
+    WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {own_objects("pg_class", "c.oid")}
+    ORDER BY 1, 2"""
+
+
+def list_tables(connection: psycopg.Connection) -> tuple[str, ...]:
+    """Return the tables that may have indexes, as a profile names them."""
+    return tuple(name for (name,) in connection.execute(_TABLES.encode()).fetchall())
+
+
+def list_indexes(connection: psycopg.Connection) -> tuple[IndexFacts, ...]:
+    """Return every index, by table and name; one that is no B-tree has its method for a direction."""
+    found = []
+    for row in connection.execute(_INDEXES.encode()).fetchall():
+        source, name, keys, unique, constraint, valid, where, include, nulls, size, uses, since = row
+        of_keys = [f"{key} {said}" for key, _, said in keys if said]
+        of_all = [said for said in (where, include, "NULLS NOT DISTINCT" if nulls else None) if said]
+        found.append(
+            IndexFacts(
+                source=source,
+                name=name,
+                keys=tuple((key, kind) for key, kind, _ in keys),
+                unique=unique,
+                is_constraint=constraint,
+                is_valid=valid,
+                special=", ".join([*of_keys, *of_all]),
+                bytes=size,
+                uses=uses,
+                uses_since=since,
+            )
+        )
+    return tuple(found)
