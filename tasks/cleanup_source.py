@@ -52,3 +52,12 @@ class CleanupSource(Protocol):
         its identity and left as it is.
         """
         ...
+
+    def compare(
+        self, source: str, columns: tuple[str, ...], entries: Sequence[bytes]
+    ) -> tuple[int, tuple[str, ...]]:
+        """Return how many of the entries are not there, and what is there otherwise, by its identity.
+
+        It reads only. What ``insert_missing`` has been through has none missing.
+        """
+        ...
