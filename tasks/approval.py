@@ -39,15 +39,15 @@ def remember_plan(plan: PlanT) -> PlanT:
     return plan
 
 
-def approve(profile: ServiceProfile, plan: RunbookPlan, run: Run) -> None:
-    """Given a plan, return when a person agrees or the profile asks for none.
+def approve(profile: ServiceProfile, plan: RunbookPlan, run: Run, *, always: bool = False) -> None:
+    """Given a plan, return when a person agrees, or the profile asks for none and it is not always needed.
 
     A deployed run is suspended: it holds no worker and no lock, and begins anew when it is answered. A run
     from a shell asks at its terminal. Raise ``RefusedError`` if the answer is no, or nobody can answer. A run
     that nobody answers in time is not started again: Prefect's server ends it as Failed, in its own words and
     without a line in the audit trail. Nothing was changed by then.
     """
-    if plan.runbook not in profile.approval.required_for:
+    if not always and plan.runbook not in profile.approval.required_for:
         return
     if run.deployed:
         answer = _ask_in_the_ui(profile, plan)

@@ -1,6 +1,7 @@
 """The indexes of a MongoDB database as it describes them: keys, kind, size, use."""
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC
 from typing import Any, Final, TypeVar
 
 from bson import json_util
@@ -13,9 +14,10 @@ from tasks.records.indexes import IndexFacts
 Document = dict[str, Any]
 T = TypeVar("T")
 
-_UNAUTHORIZED = 13
 # One that was dropped a moment ago.
 _NO_COLLECTION = 26
+_UNAUTHORIZED = 13
+_UNTOLD = (_NO_COLLECTION, _UNAUTHORIZED)
 # What an index may be besides its keys, and how that is said.
 _FLAGS = ("sparse", "hidden", "clustered", "prepareUnique")
 _WHOLE_DOCUMENTS = ("weights", "wildcardProjection", "storageEngine")
@@ -68,10 +70,14 @@ def _describe_collection(
             unique=bool(index.get("unique")) or _is_identity(index),
             is_constraint=_is_identity(index),
             is_valid=name not in building,
+            is_building=name in building,
             special=", ".join(_describe_special(index, collation)),
             bytes=int(storage.get("indexSizes", {}).get(name, 0)),
             uses=sum(int(found["ops"]) for found in accesses) if accesses else None,
-            uses_since=min((found["since"] for found in accesses), default=None),
+            definition=json_util.dumps(
+                {"createIndexes": collection.name, "indexes": [{k: v for k, v in index.items() if k != "ns"}]}
+            ),
+            uses_since=min((found["since"].replace(tzinfo=UTC) for found in accesses), default=None),
         )
 
 
@@ -80,7 +86,7 @@ def _told(question: Callable[[], T]) -> T | None:
     try:
         return question()
     except OperationFailure as error:
-        if error.code != _UNAUTHORIZED:
+        if error.code not in _UNTOLD:
             raise
         return None
 

@@ -1,7 +1,10 @@
 # ruff: noqa: S608  # the queries are put together from constants
 """The indexes of a PostgreSQL database as it describes them: keys, kind, size, use."""
 
+from typing import Any
+
 import psycopg
+from psycopg.rows import namedtuple_row
 
 from tasks.postgresql_catalog import own_objects
 from tasks.records.indexes import IndexFacts
@@ -32,20 +35,23 @@ _KEYS = """
     JOIN pg_opclass o ON o.oid = i.indclass[k - 1]
     LEFT JOIN pg_collation l ON l.oid = i.indcollation[k - 1]"""
 _INDEXES = f"""
-    SELECT {_SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text, x.relname::text,
-        ({_KEYS}),
-        i.indisunique,
+    SELECT {_SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text AS source,
+        x.relname::text AS name, ({_KEYS}) AS keys, i.indisunique AS unique,
         i.indisprimary OR i.indisreplident OR x.relispartition
-            OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid),
-        i.indisvalid AND i.indisready AND i.indislive,
-        'WHERE ' || pg_get_expr(i.indpred, i.indrelid, true),
+            OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS held,
+        i.indisvalid AND i.indisready AND i.indislive AS valid,
+        -- Who builds without blocking holds this lock to the end; no more is seen of another user's work.
+        EXISTS (SELECT FROM pg_locks k WHERE k.locktype = 'relation' AND k.relation = i.indrelid AND k.granted
+            AND k.database = d.datid AND k.mode = 'ShareUpdateExclusiveLock') AS locked,
+        'WHERE ' || pg_get_expr(i.indpred, i.indrelid, true) AS condition,
         'INCLUDE (' || (
             SELECT string_agg(a.attname, ', ' ORDER BY k)
             FROM generate_series(i.indnkeyatts + 1, i.indnatts) k
-            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1]) || ')',
+            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k - 1]) || ')' AS included,
         -- Servers before 15 do not have it.
-        (to_jsonb(i) ->> 'indnullsnotdistinct')::boolean,
-        pg_relation_size(i.indexrelid), s.idx_scan, d.stats_reset
+        (to_jsonb(i) ->> 'indnullsnotdistinct')::boolean AS one_null,
+        pg_relation_size(i.indexrelid) AS bytes, s.idx_scan AS uses, d.stats_reset AS uses_since,
+        pg_get_indexdef(i.indexrelid) AS definition
     FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam
     JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     LEFT JOIN pg_stat_user_indexes s ON s.indexrelid = i.indexrelid
@@ -61,23 +67,24 @@ def list_tables(connection: psycopg.Connection) -> tuple[str, ...]:
 
 def list_indexes(connection: psycopg.Connection) -> tuple[IndexFacts, ...]:
     """Return every index, by table and name; one that is no B-tree has its method for a direction."""
-    found = []
-    for row in connection.execute(_INDEXES.encode()).fetchall():
-        source, name, keys, unique, constraint, valid, where, include, nulls, size, uses, since = row
-        of_keys = [f"{key} {said}" for key, _, said in keys if said]
-        of_all = [said for said in (where, include, "NULLS NOT DISTINCT" if nulls else None) if said]
-        found.append(
-            IndexFacts(
-                source=source,
-                name=name,
-                keys=tuple((key, kind) for key, kind, _ in keys),
-                unique=unique,
-                is_constraint=constraint,
-                is_valid=valid,
-                special=", ".join([*of_keys, *of_all]),
-                bytes=size,
-                uses=uses,
-                uses_since=since,
-            )
-        )
-    return tuple(found)
+    with connection.cursor(row_factory=namedtuple_row) as cursor:
+        return tuple(_describe(row) for row in cursor.execute(_INDEXES.encode()).fetchall())
+
+
+def _describe(row: Any) -> IndexFacts:
+    of_keys = (f"{key} {said}" for key, _, said in row.keys if said)
+    of_all = (row.condition, row.included, "NULLS NOT DISTINCT" if row.one_null else None)
+    return IndexFacts(
+        source=row.source,
+        name=row.name,
+        keys=tuple((key, kind) for key, kind, _ in row.keys),
+        unique=row.unique,
+        is_constraint=row.held,
+        is_valid=row.valid,
+        is_building=row.locked and not row.valid,
+        special=", ".join([*of_keys, *(said for said in of_all if said)]),
+        bytes=row.bytes,
+        uses=row.uses,
+        uses_since=row.uses_since,
+        definition=row.definition,
+    )
