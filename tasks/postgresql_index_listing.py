@@ -10,9 +10,9 @@ from tasks.postgresql_catalog import own_objects
 from tasks.records.indexes import IndexFacts
 
 # A table by its name, with its schema where the name alone would not find it.
-_SOURCE = "CASE WHEN pg_table_is_visible({oid}) THEN {name} ELSE {schema} || '.' || {name} END"
+SOURCE = "CASE WHEN pg_table_is_visible({oid}) THEN {name} ELSE {schema} || '.' || {name} END"
 _TABLES = f"""
-    SELECT {_SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text
+    SELECT {SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {own_objects("pg_class", "c.oid")}
     ORDER BY 1"""
@@ -35,7 +35,7 @@ _KEYS = """
     JOIN pg_opclass o ON o.oid = i.indclass[k - 1]
     LEFT JOIN pg_collation l ON l.oid = i.indcollation[k - 1]"""
 _INDEXES = f"""
-    SELECT {_SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text AS source,
+    SELECT {SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text AS source,
         x.relname::text AS name, ({_KEYS}) AS keys, i.indisunique AS unique,
         i.indisprimary OR i.indisreplident OR x.relispartition
             OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS held,
