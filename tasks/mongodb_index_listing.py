@@ -66,7 +66,7 @@ def _describe_collection(
         yield IndexFacts(
             source=collection.name,
             name=name,
-            keys=tuple((field, _say_kind(kind)) for field, kind in index["key"].items()),
+            key=tuple((field, _say_kind(kind)) for field, kind in index["key"].items()),
             unique=bool(index.get("unique")) or _is_identity(index),
             is_constraint=_is_identity(index),
             is_valid=name not in building,

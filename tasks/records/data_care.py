@@ -87,7 +87,7 @@ class RecommendedIndex(Section):
     """An index that the application needs."""
 
     source: str = Field(min_length=1, description="The collection or table", examples=["auditLogs"])
-    keys: dict[str, Literal[1, -1]] = Field(
+    key: dict[str, Literal[1, -1]] = Field(
         min_length=1,
         description="Its fields or columns, in their order: 1 ascending, -1 descending",
         examples=[{"organizationId": 1, "timestamp": -1}],

@@ -12,7 +12,7 @@ class IndexFacts(BaseModel):
 
     source: str
     name: str
-    keys: tuple[tuple[str, str], ...]
+    key: tuple[tuple[str, str], ...]
     """Fields, columns or expressions in order, each with ``1``, ``-1`` or its kind (``2d``, ``gin``)."""
     unique: bool = False
     is_constraint: bool = False

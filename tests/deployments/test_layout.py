@@ -40,3 +40,18 @@ def test_there_is_no_drawer_for_everything() -> None:
 
 def test_no_test_folder_hides_a_package_of_ours() -> None:
     assert list((PROJECT / "tests").rglob("__init__.py")) == []
+
+
+def test_no_record_has_a_field_called_keys() -> None:
+    """Prefect turns a task's arguments into dicts, and ``dict(record)`` calls a ``keys`` that is there."""
+    found = [
+        f"{path.stem}.{record.name}"
+        for path in modules()
+        for record in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(record, ast.ClassDef)
+        for field in record.body
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and field.target.id == "keys"
+    ]
+    assert found == []
