@@ -4,6 +4,7 @@ They are for sync flows and tasks. Each artifact has a key, so that the UI shows
 """
 
 import re
+import time
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
 from itertools import groupby
@@ -30,6 +31,7 @@ from tasks.records.runbook_plan import RunbookPlan
 from tasks.records.trail import CheckedTrail
 
 _WHOLE = 100.0
+_PAUSE_SECONDS = 1.0
 
 
 # What an operator who looks through the list of artifacts will find in each.
@@ -38,9 +40,12 @@ _DESCRIPTIONS = {
     "saved": "What the newest set holds, part by part.",
     "retention": "Which sets are kept or deleted, and why.",
     "history": "Size and duration of the last thirty sets, and how each was verified.",
+    "figures": "How the database is: what to act on or watch, sizes and growth, who is connected.",
     "findings": "What is wrong with a set.",
+    "indexes": "Which recommended indexes are there, which are not and why, and which others there are.",
     "done": "What the run did, step by step, and how it ended.",
     "trail": "Who or what changed the service, newest first, and whether the trail is as it was written.",
+    "index-care": "What was found of indexes and tables, worst first, and what was done about it.",
     "verdict": "Whether a set restored to what was saved, and how long that took.",
 }
 
@@ -51,21 +56,22 @@ class Progress:
     def __init__(self, runbook: str, service: str) -> None:
         self._key = make_key(runbook, "progress", service)
         self._artifact: UUID | None = None
-        self._shown = 0.0
+        self._shown = self._shown_at = 0.0
 
     def start(self, description: str) -> None:
         """Publish the artifact at 0 %."""
-        self._shown = 0.0
+        self._shown, self._shown_at = 0.0, time.monotonic()
         artifact = create_progress_artifact(0.0, key=self._key, description=description)
         self._artifact = cast("UUID", artifact)
 
     def update(self, fraction: float) -> None:
-        """Show a fraction from 0 to 1; it never goes back, and steps below one percent are not sent."""
+        """Show a fraction from 0 to 1, at most once a second; it never goes back, and its end is always shown."""
         percent = round(min(max(fraction, 0.0), 1.0) * 100, 1)
         if self._artifact is None or percent <= self._shown:
             return
-        if percent - self._shown >= 1 or percent == _WHOLE:
-            self._shown = percent
+        # Each is a request to the server, and the backup waits for it.
+        if percent == _WHOLE or time.monotonic() - self._shown_at >= _PAUSE_SECONDS:
+            self._shown, self._shown_at = percent, time.monotonic()
             update_progress_artifact(self._artifact, percent)
 
 

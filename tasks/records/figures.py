@@ -18,6 +18,12 @@ def say_bytes(count: int) -> str:
     return f"{size:.1f} {units[0]}" if size < _HUNDRED else f"{size:,.0f} {units[0]}"
 
 
+def say_gain(gained: float) -> str:
+    """Given bytes more or less than before, return "+14.2 MB", "-812 bytes" or "unchanged"."""
+    whole = round(gained)
+    return f"{'-' if whole < 0 else '+'}{say_bytes(abs(whole))}" if whole else "unchanged"
+
+
 def say_count(count: int, noun: str, plural: str | None = None) -> str:
     """Given 10482 and "document", return "10,482 documents"."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

@@ -100,6 +100,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "check-audit-trail",
         "check-backups",
         "corruption-recovery",
+        "database-report",
         "emergency-backup",
         "nightly-backup",
         "restore-application",
