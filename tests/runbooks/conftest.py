@@ -575,6 +575,18 @@ def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return merged
 
 
+# What Prefect imports when the first flow runs: every child would, and takes half a second for it.
+LAZY = (
+    "anyio._backends._asyncio",
+    "fastapi",
+    "prefect.concurrency.services",
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "prefect.telemetry.run_telemetry",
+    "prefect.utilities.visualization",
+)
+
+
 class Children:
     """Runs flows in processes of their own, which may be killed.
 
@@ -585,7 +597,7 @@ class Children:
         self._folder = folder
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            ["pytest", "flows.nightly_backup", "flows.corruption_recovery", "flows.restore_drill"]
+            ["pytest", "flows.nightly_backup", "flows.corruption_recovery", "flows.restore_drill", *LAZY]
         )
         self._children: list[Child] = []
 
