@@ -31,7 +31,6 @@ from tasks.records.runbook_plan import RunbookPlan
 from tasks.records.trail import CheckedTrail
 
 _WHOLE = 100.0
-_PAUSE_SECONDS = 1.0
 
 
 # What an operator who looks through the list of artifacts will find in each.
@@ -51,9 +50,13 @@ _DESCRIPTIONS = {
 
 
 class Progress:
-    """The progress artifact of one run. Without ``start`` (no server to show it to) updates do nothing."""
+    """The progress artifact of one run. Without ``start`` (no server to show it to) updates do nothing.
 
-    def __init__(self, runbook: str, service: str) -> None:
+    Each update is a request to the server that the run waits for, so there is a pause between two.
+    """
+
+    def __init__(self, runbook: str, service: str, pause_seconds: float = 1.0) -> None:
+        self._pause_seconds = pause_seconds
         self._key = make_key(runbook, "progress", service)
         self._artifact: UUID | None = None
         self._shown = self._shown_at = 0.0
@@ -65,12 +68,11 @@ class Progress:
         self._artifact = cast("UUID", artifact)
 
     def update(self, fraction: float) -> None:
-        """Show a fraction from 0 to 1, at most once a second; it never goes back, and its end is always shown."""
+        """Show a fraction from 0 to 1; it never goes back, and its end is always shown."""
         percent = round(min(max(fraction, 0.0), 1.0) * 100, 1)
         if self._artifact is None or percent <= self._shown:
             return
-        # Each is a request to the server, and the backup waits for it.
-        if percent == _WHOLE or time.monotonic() - self._shown_at >= _PAUSE_SECONDS:
+        if percent == _WHOLE or time.monotonic() - self._shown_at >= self._pause_seconds:
             self._shown, self._shown_at = percent, time.monotonic()
             update_progress_artifact(self._artifact, percent)
 

@@ -421,12 +421,17 @@ def test_what_is_published_has_the_key_of_its_service_and_says_what_it_is() -> N
 
 
 @pytest.mark.usefixtures("prefect_server")
-def test_progress_goes_forward_to_its_end_and_never_back() -> None:
+@pytest.mark.parametrize(
+    ("pause", "expected"), [(0, [30.0, 30.0, 30.5, 99.5, 100.0]), (60, [0.0, 0.0, 0.0, 0.0, 100.0])]
+)
+def test_progress_goes_forward_to_its_end_never_back_and_with_pauses(
+    pause: float, expected: list[float]
+) -> None:
     shown: list[Any] = []
 
     @flow
     def make_progress() -> None:
-        progress = artifacts.Progress("nightly-backup", "invoice")
+        progress = artifacts.Progress("nightly-backup", "invoice", pause)
         progress.update(0.5)  # not started: shown nowhere
         progress.start("Saving invoice")
         for fraction in (0.3, 0.2, 0.305, 0.995, 1.7):
@@ -436,7 +441,7 @@ def test_progress_goes_forward_to_its_end_and_never_back() -> None:
 
     published = read_artifacts(make_progress(return_state=True))
     assert published["nightly-backup-progress-invoice"].description == "Saving invoice"
-    assert shown == [30.0, 30.0, 30.0, 99.5, 100.0]
+    assert shown == expected
 
 
 def read_artifacts_of_this_run() -> list[Artifact]:
