@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bson.timestamp import Timestamp
+from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.command_cursor import CommandCursor
 from pymongo.errors import OperationFailure
@@ -132,7 +133,7 @@ def open_snapshot(url: str) -> Generator[MongodbSnapshot]:
         version = str(client.server_info()["version"])
         if (moment := _find_moment(client, database)) is not None:
             yield _at_cluster_time(client, database, version, moment)
-        elif _has_transactions(client):
+        elif has_transactions(client):
             with client.start_session() as session:
                 session.start_transaction(read_concern=ReadConcern("snapshot"))
                 # The moment is fixed by the first read, not by the start: take it now.
@@ -183,7 +184,8 @@ def _find_moment(client: Client, database: str) -> Timestamp | None:
     return moment if isinstance(moment, Timestamp) else None
 
 
-def _has_transactions(client: Client) -> bool:
+def has_transactions(client: MongoClient[Any]) -> bool:
+    """Is it a replica set or a sharded cluster? A standalone server has no transactions."""
     hello = client.admin.command("hello")
     return "setName" in hello or hello.get("msg") == "isdbgrid"
 

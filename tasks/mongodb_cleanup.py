@@ -1,0 +1,214 @@
+"""What a cleanup rule reads and deletes in MongoDB: raw documents, by ranges of the rule's time field."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.datetime_ms import DatetimeMS
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne, WriteConcern
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
+
+from tasks.errors import SourceError
+from tasks.mongodb import RAW, Client, connect, database_of
+from tasks.mongodb_cleanup_facts import free_query, observe_rule, value_at
+from tasks.mongodb_missing import compare_documents, insert_documents
+from tasks.mongodb_replication import measure_lag
+from tasks.mongodb_snapshot import has_transactions
+from tasks.records.cleanup import RuleFacts
+from tasks.records.data_care import CleanupRule
+
+Raw = Collection[RawBSONDocument]
+
+# No date of BSON is lost or shifted: Python's own dates end in the year 9999.
+_EXACT: Final[CodecOptions[RawBSONDocument]] = RAW.with_options(
+    datetime_conversion=DatetimeConversion.DATETIME_MS
+)
+_MAJORITY: Final = WriteConcern("majority")
+_STRANGERS: Final = 4
+_GROWTH: Final = 8
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Where the next entries are looked for: milliseconds since 1970."""
+
+    start: int
+    width: int
+
+
+class MongodbCleanup:
+    """The collections of one database, as its application's user may read and delete them."""
+
+    def __init__(self, url: str, admin_url: str) -> None:
+        """Given the application's URL, and one whose user may ask how far replicas are behind."""
+        self._url, self._admin_url = url, admin_url
+        self._database = database_of(url)
+        self._windows: dict[str, _Window] = {}
+        self._widths: dict[str, int] = {}
+
+    def observe(self, rule: CleanupRule, cutoff: datetime) -> RuleFacts:
+        """Given a rule and its cutoff, return what the rule meets."""
+        with connect(self._url, patient=True) as client:
+            return observe_rule(client[self._database], rule, cutoff)
+
+    def read_expired(
+        self, rule: CleanupRule, cutoff: datetime, most_entries: int, most_bytes: int
+    ) -> tuple[bytes, ...]:
+        """Return the oldest documents that are expired and not held: at least one if there is any.
+
+        After a deletion it goes on where that ended: to begin at the oldest each time would lead the server
+        through all that was deleted since. It may then return fewer than there are, and looks behind, for
+        what was changed or came meanwhile, when nothing is left ahead.
+        """
+        end = _milliseconds(cutoff)
+        with self._open(rule) as collection:
+            window = self._windows.get(rule.name)
+            while window is not None and window.start < end:
+                until = min(window.start + window.width, end)
+                span = {"$gte": DatetimeMS(window.start), "$lt": DatetimeMS(until)}
+                if found := self._read(collection, rule, span, most_entries, most_bytes):
+                    return found
+                window = _Window(until, window.width * _GROWTH)
+            return self._read(collection, rule, {"$lt": DatetimeMS(end)}, most_entries, most_bytes)
+
+    def _read(
+        self, collection: Raw, rule: CleanupRule, span: dict[str, Any], most_entries: int, most_bytes: int
+    ) -> tuple[bytes, ...]:
+        entries: list[bytes] = []
+        times: list[int] = []
+        size = 0
+        query = free_query(rule, span)
+        with collection.find(query).sort(rule.time_field, 1).limit(most_entries) as cursor:
+            for document in cursor:
+                moment = value_at(document, rule.time_field)
+                # A range also matches an array that holds such a date: that says nothing of its age.
+                if not isinstance(moment, DatetimeMS):
+                    continue
+                entries.append(bytes(document.raw))
+                times.append(int(moment))
+                size += len(entries[-1])
+                if size >= most_bytes:
+                    break
+        if entries:
+            spanned = times[-1] - times[0] + 1
+            self._widths[rule.name] = min(spanned * most_entries // len(entries), spanned * _GROWTH)
+        return tuple(entries)
+
+    def delete(self, rule: CleanupRule, cutoff: datetime, entries: Sequence[bytes]) -> int:
+        """Delete those of the documents that are still there, unchanged to the byte, expired and not held.
+
+        In one transaction, or on a standalone server each by a condition on all of its content.
+        """
+        if not entries:
+            return 0
+        deleting = partial(_delete, rule=rule, cutoff=cutoff, entries=entries)
+        with self._open(rule) as collection:
+            client = collection.database.client
+            if not has_transactions(client):
+                deleted = deleting(None, collection=collection)
+            else:
+                with client.start_session() as session:
+                    deleted = session.with_transaction(
+                        partial(deleting, collection=collection),
+                        read_concern=ReadConcern("snapshot"),
+                        write_concern=_MAJORITY,
+                    )
+        last = int(value_at(RawBSONDocument(entries[-1], _EXACT), rule.time_field))
+        self._windows[rule.name] = _Window(last, self._widths.get(rule.name, 1))
+        return deleted
+
+    def read_clock(self) -> datetime:
+        """Return the server's own time."""
+        with connect(self._url) as client:
+            found: datetime = client.admin.command("hello")["localTime"]
+        return found.replace(tzinfo=UTC)
+
+    def read_lag(self) -> float:
+        """Return how many seconds the slowest replica is behind; 0 where there is none."""
+        return measure_lag(self._url, self._admin_url)
+
+    def insert_missing(
+        self, source: str, columns: tuple[str, ...], entries: Sequence[bytes]
+    ) -> tuple[int, tuple[str, ...]]:
+        """Insert the documents whose ``_id`` is not there; return how many, and what is there otherwise."""
+        del columns
+        with connect(self._url) as client:
+            return insert_documents(self._raw(client, source), entries)
+
+    def compare(
+        self, source: str, columns: tuple[str, ...], entries: Sequence[bytes]
+    ) -> tuple[int, tuple[str, ...]]:
+        """Return how many of the documents are not there, and what is there otherwise, by its ``_id``."""
+        del columns
+        with connect(self._url) as client:
+            return compare_documents(self._raw(client, source), entries)
+
+    @contextmanager
+    def _open(self, rule: CleanupRule) -> Generator[Raw]:
+        with connect(self._url, patient=True) as client:
+            yield self._raw(client, rule.source)
+
+    def _raw(self, client: Client, source: str) -> Raw:
+        return client[self._database].with_options(_EXACT).get_collection(source, write_concern=_MAJORITY)
+
+
+def _delete(
+    session: ClientSession | None,
+    collection: Raw,
+    rule: CleanupRule,
+    cutoff: datetime,
+    entries: Sequence[bytes],
+) -> int:
+    """Delete by the range that the documents span, if it holds nothing else: that is one pass of an index."""
+    documents = {entry: RawBSONDocument(entry, _EXACT) for entry in entries}
+    times = [int(value_at(document, rule.time_field)) for document in documents.values()]
+    last = min(max(times), _milliseconds(cutoff) - 1)
+    query = free_query(rule, {"$gte": DatetimeMS(min(times)), "$lte": DatetimeMS(last)})
+    there = {bytes(found.raw) for found in _find_again(collection, query, documents, session)}
+    still = [document for entry, document in documents.items() if entry in there]
+    if not still:
+        return 0
+    if session is not None and len(there) == len(still):
+        deleted = collection.delete_many(query, session=session).deleted_count
+    else:
+        requests = [
+            DeleteOne({"_id": document["_id"], **query, **({} if session else _unchanged(document))})
+            for document in still
+        ]
+        deleted = collection.bulk_write(requests, ordered=False, session=session).deleted_count
+    if session is not None and deleted != len(still):
+        raise SourceError(
+            f"MongoDB would have deleted {deleted} documents of {rule.source} where {len(still)} were read "
+            "in the same transaction: it was rolled back."
+        )
+    return deleted
+
+
+def _find_again(
+    collection: Raw,
+    query: dict[str, Any],
+    documents: dict[bytes, RawBSONDocument],
+    session: ClientSession | None,
+) -> list[RawBSONDocument]:
+    most = len(documents) * _STRANGERS
+    found = list(collection.find(query, session=session).limit(most))
+    if len(found) < most:
+        return found
+    # Thousands have the same moment: they are asked for by what they are.
+    identities = [document["_id"] for document in documents.values()]
+    return [*found, *collection.find({"_id": {"$in": identities}, **query}, session=session)]
+
+
+def _unchanged(document: RawBSONDocument) -> dict[str, Any]:
+    return {"$expr": {"$eq": ["$$ROOT", {"$literal": document}]}}
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(DatetimeMS(moment))

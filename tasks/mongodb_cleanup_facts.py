@@ -1,0 +1,197 @@
+"""What a cleanup rule meets in a MongoDB collection, counted by the server where it can."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from bson import json_util
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from tasks.errors import ConfigurationError
+from tasks.records.cleanup import MonthOfExpired, RuleFacts
+from tasks.records.data_care import CleanupRule
+
+# All that is neither a date, nor null, nor missing.
+_WRONG_TYPES: Final = (
+    "double",
+    "string",
+    "object",
+    "array",
+    "binData",
+    "objectId",
+    "bool",
+    "regex",
+    "javascript",
+    "int",
+    "timestamp",
+    "long",
+    "decimal",
+    "minKey",
+    "maxKey",
+)
+_CLAMPED: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+)
+_CLAMPED_RAW: Final = CodecOptions(
+    document_class=RawBSONDocument, tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP
+)
+_SIZE: Final = {"$bsonSize": "$$ROOT"}
+_RECENT: Final = (timedelta(days=1), timedelta(days=30))
+
+
+def observe_rule(database: Database[dict[str, Any]], rule: CleanupRule, cutoff: datetime) -> RuleFacts:
+    """Given a rule and its cutoff, return what the rule meets; raise ``ConfigurationError`` for a wrong hold.
+
+    A server without the operators that count by month has the expired documents read instead.
+    """
+    kinds = {info["name"]: info for info in database.list_collections()}
+    if rule.source not in kinds:
+        return RuleFacts(rule=rule.name, source=rule.source, exists=False, others=tuple(sorted(kinds)))
+    if obstacle := _find_obstacle(kinds[rule.source]):
+        return RuleFacts(rule=rule.name, source=rule.source, exists=True, obstacles=(obstacle,))
+    collection = database.get_collection(rule.source, codec_options=_CLAMPED)
+    expired = free_query(rule, {"$lt": cutoff})
+    wrong, example = _find_wrong_types(collection, rule.time_field)
+    newest = _find_newest(collection, rule.time_field)
+    entries, size = _measure(collection)
+    return RuleFacts(
+        rule=rule.name,
+        source=rule.source,
+        exists=True,
+        entries=entries,
+        has_time_field=newest is not None or wrong > 0 or entries == 0,
+        wrong_type=wrong,
+        wrong_type_example=example,
+        without_time=collection.count_documents({rule.time_field: None}),
+        newest=newest,
+        months=_count_months(collection, rule, expired),
+        held=_count_held(collection, rule, cutoff),
+        index=_find_index(collection, rule.time_field),
+        storage_bytes=size,
+    )
+
+
+def free_query(rule: CleanupRule, span: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the query for what lies in the span of time and is not held."""
+    hold = parse_hold(rule)
+    return {rule.time_field: dict(span), **({} if hold is None else {"$nor": [hold]})}
+
+
+def parse_hold(rule: CleanupRule) -> dict[str, Any] | None:
+    """Return a rule's legal hold as a query, or None; raise ``ConfigurationError`` if it is none."""
+    if rule.legal_hold is None:
+        return None
+    if isinstance(rule.legal_hold, str) or not rule.legal_hold:
+        raise ConfigurationError(
+            f"The legal_hold of the rule {rule.name} is no MongoDB query: write one, such as "
+            "{organizationId: ACME}, in MongoDB's Extended JSON."
+        )
+    try:
+        parsed: dict[str, Any] = json_util.loads(json_util.dumps(rule.legal_hold))
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"The legal_hold of the rule {rule.name} is not MongoDB's Extended JSON: correct it."
+        ) from None
+    return parsed
+
+
+def value_at(document: Mapping[str, Any], path: str) -> Any:
+    """Return what a document has at a path with dots, or None."""
+    value: Any = document
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _find_obstacle(info: Mapping[str, Any]) -> str:
+    kind = info.get("type", "collection")
+    if kind == "view":
+        return f"{info['name']} is a view: name the collection behind it."
+    if kind == "timeseries":
+        return f"{info['name']} is a time series: let the server expire it (expireAfterSeconds)."
+    if info.get("options", {}).get("capped"):
+        return f"{info['name']} is capped: the server itself drops its oldest documents."
+    return ""
+
+
+def _find_wrong_types(collection: Collection[dict[str, Any]], field: str) -> tuple[int, str]:
+    query = {field: {"$type": list(_WRONG_TYPES)}}
+    example = collection.find_one(query)
+    if example is None:
+        return 0, ""
+    kind = type(value_at(example, field)).__name__
+    identity = json_util.dumps(example["_id"])
+    return collection.count_documents(query), f"_id {identity}, which has a value of type {kind}"
+
+
+def _find_newest(collection: Collection[dict[str, Any]], field: str) -> datetime | None:
+    """Look among the recent ones first: not every server stops at the first of a sorted search."""
+    now = datetime.now(UTC)
+    spans: list[dict[str, Any]] = [{"$gte": now - back} for back in _RECENT]
+    for span in (*spans, {"$lt": now}):
+        for document in collection.find({field: span}).sort(field, -1).limit(1):
+            found = value_at(document, field)
+            if isinstance(found, datetime):
+                return found
+    return None
+
+
+def _measure(collection: Collection[dict[str, Any]]) -> tuple[int, int]:
+    """Return how many documents there are, and what they and their indexes take on the disk."""
+    (stats,) = collection.aggregate([{"$collStats": {"storageStats": {}}}])
+    storage = stats["storageStats"]
+    return int(storage["count"]), int(storage.get("storageSize", 0)) + int(storage.get("totalIndexSize", 0))
+
+
+def _count_months(
+    collection: Collection[dict[str, Any]], rule: CleanupRule, expired: Mapping[str, Any]
+) -> tuple[MonthOfExpired, ...]:
+    month = {"$dateToString": {"format": "%Y-%m", "date": f"${rule.time_field}"}}
+    sums = {"entries": {"$sum": 1}, "raw_bytes": {"$sum": _SIZE}}
+    pipeline: list[dict[str, Any]] = [{"$match": expired}, {"$group": {"_id": month, **sums}}]
+    try:
+        counted = {
+            str(found["_id"]): (int(found["entries"]), int(found["raw_bytes"]))
+            for found in collection.aggregate(pipeline)
+        }
+    except OperationFailure:
+        # $bsonSize is there since 4.4, and no server formats a year before the first.
+        entries: Counter[str] = Counter()
+        raw_bytes: Counter[str] = Counter()
+        for name, length in _read_months(collection, rule, expired):
+            entries[name] += 1
+            raw_bytes[name] += length
+        counted = {name: (entries[name], raw_bytes[name]) for name in entries}
+    return tuple(
+        MonthOfExpired(month=name, entries=number, raw_bytes=length)
+        for name, (number, length) in sorted(counted.items())
+    )
+
+
+def _read_months(
+    collection: Collection[dict[str, Any]], rule: CleanupRule, expired: Mapping[str, Any]
+) -> Iterator[tuple[str, int]]:
+    for document in collection.with_options(codec_options=_CLAMPED_RAW).find(expired):
+        moment = value_at(document, rule.time_field)
+        yield f"{moment:%Y-%m}" if isinstance(moment, datetime) else "", len(document.raw)
+
+
+def _count_held(collection: Collection[dict[str, Any]], rule: CleanupRule, cutoff: datetime) -> int:
+    hold = parse_hold(rule)
+    if hold is None:
+        return 0
+    return collection.count_documents({rule.time_field: {"$lt": cutoff}, "$and": [hold]})
+
+
+def _find_index(collection: Collection[dict[str, Any]], field: str) -> str | None:
+    for index in collection.list_indexes():
+        first, kind = next(iter(index["key"].items()))
+        usable = kind in {1, -1} and not index.get("hidden") and "partialFilterExpression" not in index
+        if first == field and usable:
+            return str(index["name"])
+    return None
