@@ -45,6 +45,7 @@ _DESCRIPTIONS = {
     "done": "What the run did, step by step, and how it ended.",
     "trail": "Who or what changed the service, newest first, and whether the trail is as it was written.",
     "index-care": "What was found of indexes and tables, worst first, and what was done about it.",
+    "archives": "What cleanup took out by a rule, archive by archive.",
     "verdict": "Whether a set restored to what was saved, and how long that took.",
 }
 

@@ -102,10 +102,13 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "corruption-recovery",
         "database-report",
         "emergency-backup",
+        "ensure-indexes",
         "nightly-backup",
+        "optimize-indexes",
         "restore-application",
         "restore-database",
         "restore-drill",
+        "sample-index-use",
     )
     services = list_services(SERVICES)
     assert found == [(runbook, name, name, name) for runbook in runbooks for name in services]
