@@ -1,6 +1,8 @@
 """PM2 as a process manager, through its own command.
 
 Everything is done by PM2's ids: it takes a name like ``all``, ``/x/`` or ``server.js`` for something else.
+Each command starts a Node.js of its own, while the application's users wait: one look serves until something
+is done.
 """
 
 import json
@@ -30,13 +32,14 @@ class _Instance:
 
 
 class Pm2:
-    """One application under PM2, with all its instances."""
+    """One application under PM2, with all its instances; for one act, or one look."""
 
     def __init__(self, service: str, application: Application) -> None:
         """Take whose it is; nothing is asked yet."""
         self._service = service
         self._name = application.process_name
         self._program = application.process_manager_program
+        self._seen: list[_Instance] | None = None
 
     def observe(self) -> ProcessStatus:
         """Return how the application is."""
@@ -87,9 +90,15 @@ class Pm2:
         return [found for found in self._list() if found.status not in {_ONLINE, _LAUNCHING}]
 
     def _command(self, verb: str, instances: list[_Instance]) -> Finished:
+        self._seen = None
         return self._run(verb, *(str(instance.pm_id) for instance in instances))
 
     def _list(self) -> list[_Instance]:
+        if self._seen is None:
+            self._seen = self._look()
+        return self._seen
+
+    def _look(self) -> list[_Instance]:
         finished = self._run("jlist")
         instances = [found for found in _parse(finished) if found[0] == self._name]
         if not instances:
