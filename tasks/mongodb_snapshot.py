@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from bson.timestamp import Timestamp
 from pymongo import MongoClient
@@ -32,6 +32,8 @@ _FIRST_BATCH_DOCUMENTS = 100
 _CAPPED_SNAPSHOTS_SINCE = 8
 _LONG_AGO = Timestamp(1, 1)
 _SNAPSHOT_TOO_OLD = 239
+# What a restore that is under way could not move: no part of the data, until the restore is undone.
+LEFT_IN_PLACE: Final = "runbooks.unreadable."
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def list_shapes(client: Client, database: str) -> tuple[CollectionShape, ...]:
     """Return every collection and view that a dump saves, by name."""
     shapes = []
     for info in client[database].list_collections():
-        if not is_dumped(info["name"]):
+        if not is_dumped(info["name"]) or info["name"].startswith(LEFT_IN_PLACE):
             continue
         kind = info.get("type", "collection")
         indexes = () if kind == "view" else tuple(client[database][info["name"]].list_indexes())

@@ -5,7 +5,12 @@ sharded clusters, and some servers forget the options on the way. So a collectio
 copy is read back and compared, the journal says so, and only then its source is dropped. Of a collection that
 is in both places, the journal therefore tells which one is whole: the copy if it has the line, else the
 source. What ``list_shapes`` leaves out (``system.*``) stays where it is.
+
+Damaged collections often cannot be copied. Of the old data such a one stays in the real database under a name
+that ``list_shapes`` leaves out as well: within a database a rename reads no document.
 """
+
+from prefect.logging import get_run_logger
 
 from tasks.credentials import resolve
 from tasks.errors import ConfigurationError, RefusedError, SourceError
@@ -13,7 +18,7 @@ from tasks.journal import Journal
 from tasks.mongodb import Client, connect, translated
 from tasks.mongodb_collections import fill_collection, make_collection, make_indexes
 from tasks.mongodb_dump import ContentHash
-from tasks.mongodb_snapshot import CollectionShape, list_shapes, open_reader
+from tasks.mongodb_snapshot import LEFT_IN_PLACE, CollectionShape, list_shapes, open_reader
 from tasks.records.section import Reference
 from tasks.retrying import retried
 
@@ -61,7 +66,16 @@ def swap_back(admin_url: Reference, real: str, beside: str, aside: str, journal:
             _move_all(client, journal, real, beside, done="moved-out")
         if not journal.has("putting-back"):
             journal.write("putting-back")
+        _take_up(client, real, aside)
         _move_all(client, journal, aside, real, done="put-back")
+
+
+@retried
+def drop_left_in_place(admin_url: Reference, real: str, aside: str) -> None:
+    """Given a swap that was proven, drop what of the old data could not be set aside."""
+    with connect(resolve(admin_url), patient=True) as client:
+        for name in _list_left_in_place(client, real, aside):
+            client[real].drop_collection(name)
 
 
 def _require_same_names(journal: Journal, names: dict[str, str]) -> None:
@@ -82,6 +96,24 @@ def _require_empty(client: Client, aside: str) -> None:
         )
 
 
+def _take_up(client: Client, real: str, aside: str) -> None:
+    """Give what was left in place its name back."""
+    for name in _list_left_in_place(client, real, aside):
+        _rename(client, real, name, name.removeprefix(_prefix(aside)))
+
+
+def _list_left_in_place(client: Client, real: str, aside: str) -> list[str]:
+    return [name for name in client[real].list_collection_names() if name.startswith(_prefix(aside))]
+
+
+def _prefix(aside: str) -> str:
+    return f"{LEFT_IN_PLACE}{aside}."
+
+
+def _rename(client: Client, database: str, old: str, new: str) -> None:
+    client.admin.command({"renameCollection": f"{database}.{old}", "to": f"{database}.{new}"})
+
+
 def _move_all(client: Client, journal: Journal, source: str, target: str, *, done: str) -> None:
     if journal.has(done):
         return
@@ -94,9 +126,28 @@ def _move_all(client: Client, journal: Journal, source: str, target: str, *, don
 def _move(client: Client, journal: Journal, shape: CollectionShape, source: str, target: str) -> None:
     if not _is_copied(journal, shape.name, source, target):
         client[target].drop_collection(shape.name)
-        documents = _copy(client, shape, source, target)
-        journal.write(_COPIED, collection=shape.name, source=source, target=target, documents=documents)
+        try:
+            with translated(f"MongoDB, copying {shape.name} from {source} to {target}"):
+                content = _copy(client, shape, source, target)
+        except SourceError as error:
+            is_set_aside = not journal.has("set-aside") and not journal.has("putting-back")
+            if not is_set_aside or shape.kind != "collection":
+                raise
+            get_run_logger().warning("%s It stays in %s under another name.", error, source)
+            _leave_in_place(client, journal, shape.name, source, target)
+            return
+        _prove_copy(client, shape, source, target, content)
+        journal.write(
+            _COPIED, collection=shape.name, source=source, target=target, documents=content.documents
+        )
     client[source].drop_collection(shape.name)
+
+
+def _leave_in_place(client: Client, journal: Journal, collection: str, real: str, aside: str) -> None:
+    client[aside].drop_collection(collection)
+    kept = _prefix(aside) + collection
+    journal.write("left-in-place", collection=collection, kept=kept)
+    _rename(client, real, collection, kept)
 
 
 def _settle(client: Client, journal: Journal, source: str, target: str) -> None:
@@ -113,13 +164,22 @@ def _is_copied(journal: Journal, collection: str, source: str, target: str) -> b
     return any(entry.step == _COPIED and move.items() <= entry.facts.items() for entry in journal.entries)
 
 
-def _copy(client: Client, shape: CollectionShape, source: str, target: str) -> int:
-    """Copy a collection and return its number of documents; raise unless the copy reads like its source."""
+def _copy(client: Client, shape: CollectionShape, source: str, target: str) -> ContentHash:
+    """Copy a collection and return what was read of it."""
     make_collection(client, target, shape)
-    before, after = ContentHash(), ContentHash()
+    content = ContentHash()
     if shape.kind != "view":
-        fill_collection(client, target, shape, before.pass_on(open_reader(client, source).read(shape)))
+        fill_collection(client, target, shape, content.pass_on(open_reader(client, source).read(shape)))
         make_indexes(client, target, shape)
+    return content
+
+
+def _prove_copy(
+    client: Client, shape: CollectionShape, source: str, target: str, before: ContentHash
+) -> None:
+    """Raise unless the copy reads like its source."""
+    after = ContentHash()
+    if shape.kind != "view":
         for batch in open_reader(client, target).read(shape):
             after.add(batch)
     (copy,) = [found for found in list_shapes(client, target) if found.name == shape.name]
@@ -128,7 +188,6 @@ def _copy(client: Client, shape: CollectionShape, source: str, target: str) -> i
             f"{source}.{shape.name} is not the same once it is copied to {target}: its source was left as it "
             "is. See that the application is stopped and nobody else writes."
         )
-    return before.documents
 
 
 def _outline(shape: CollectionShape) -> tuple[str, set[str], set[str]]:

@@ -101,8 +101,9 @@ class MongodbSwap:
         mongodb_swap.swap_back(self._admin_url, self.real, beside, aside, journal)
 
     def drop(self, database: str) -> None:
-        """Drop a database."""
+        """Drop a database, and what should have been put into it but stayed in the real one."""
         mongodb_restore.drop_database(self._admin_url, database)
+        mongodb_swap.drop_left_in_place(self._admin_url, self.real, database)
 
 
 class PostgresqlSwap:
