@@ -1,11 +1,14 @@
 # ruff: noqa: S608  # the queries are put together from constants
 """The indexes of a PostgreSQL database as it describes them: keys, kind, size, use."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import namedtuple_row
 
+from tasks.errors import SourceError
 from tasks.postgresql_catalog import own_objects
 from tasks.records.indexes import IndexFacts
 
@@ -16,6 +19,18 @@ _TABLES = f"""
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {own_objects("pg_class", "c.oid")}
     ORDER BY 1"""
+_TABLE = f"""
+    SELECT c.oid, n.nspname AS schema, c.relname AS name, c.relkind = 'p' AS partitioned
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't' AND {own_objects("pg_class", "c.oid")}
+        AND {SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")} = %s"""
+_COLUMNS = """
+    SELECT attname::text FROM pg_attribute WHERE attrelid = %s::oid AND attnum > 0 AND NOT attisdropped
+    ORDER BY attnum"""
+_KEY_COLUMNS = """
+    SELECT a.attname::text FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid
+    WHERE i.indrelid = %s::oid AND i.indisprimary AND a.attnum = ANY (i.indkey)
+    ORDER BY array_position(i.indkey::int2[], a.attnum)"""
 # An index's default operator class and collation are those of its column; NULLS go last when ascending and
 # first when descending.
 _KEYS = """
@@ -36,7 +51,7 @@ _KEYS = """
     LEFT JOIN pg_collation l ON l.oid = i.indcollation[k - 1]"""
 _INDEXES = f"""
     SELECT {SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text AS source,
-        x.relname::text AS name, ({_KEYS}) AS keys, i.indisunique AS unique,
+        x.relname::text AS name, ({_KEYS}) AS key, i.indisunique AS unique,
         i.indisprimary OR i.indisreplident OR x.relispartition
             OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS held,
         i.indisvalid AND i.indisready AND i.indislive AS valid,
@@ -60,6 +75,39 @@ _INDEXES = f"""
     ORDER BY 1, 2"""
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table that a profile names."""
+
+    oid: int
+    schema: str
+    name: str
+    partitioned: bool
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """Its name in a statement, with its schema."""
+        return sql.Identifier(self.schema, self.name)
+
+
+def find_table(connection: psycopg.Connection, source: str) -> Table:
+    """Given a table as a profile names it, return it; raise ``SourceError`` if there is none."""
+    row = connection.execute(_TABLE.encode(), [source]).fetchone()
+    if row is None:
+        raise SourceError(f"There is no table {source} any more: somebody dropped it a moment ago.")
+    return Table(*row)
+
+
+def list_columns(connection: psycopg.Connection, table: Table) -> tuple[str, ...]:
+    """Return the table's columns in their order."""
+    return tuple(name for (name,) in connection.execute(_COLUMNS, [table.oid]).fetchall())
+
+
+def list_key_columns(connection: psycopg.Connection, table: Table) -> tuple[str, ...]:
+    """Return the columns of the table's primary key; none where it has none."""
+    return tuple(name for (name,) in connection.execute(_KEY_COLUMNS, [table.oid]).fetchall())
+
+
 def list_tables(connection: psycopg.Connection) -> tuple[str, ...]:
     """Return the tables that may have indexes, as a profile names them."""
     return tuple(name for (name,) in connection.execute(_TABLES.encode()).fetchall())
@@ -72,12 +120,12 @@ def list_indexes(connection: psycopg.Connection) -> tuple[IndexFacts, ...]:
 
 
 def _describe(row: Any) -> IndexFacts:
-    of_keys = (f"{key} {said}" for key, _, said in row.keys if said)
+    of_keys = (f"{key} {said}" for key, _, said in row.key if said)
     of_all = (row.condition, row.included, "NULLS NOT DISTINCT" if row.one_null else None)
     return IndexFacts(
         source=row.source,
         name=row.name,
-        keys=tuple((key, kind) for key, kind, _ in row.keys),
+        key=tuple((key, kind) for key, kind, _ in row.key),
         unique=row.unique,
         is_constraint=row.held,
         is_valid=row.valid,
