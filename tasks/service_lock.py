@@ -36,7 +36,7 @@ def hold_service(
     log = get_run_logger()
     with ExitStack() as held:
         path = host_folder(profile) / "lock"
-        held.enter_context(_hold_file(path, profile.name, purpose, holder, wait, log.warning))
+        held.enter_context(hold_file(path, profile.name, purpose, holder, wait, log.warning))
         try:
             held.enter_context(
                 hold_lease(
@@ -55,9 +55,10 @@ def hold_service(
 
 
 @contextmanager
-def _hold_file(  # noqa: PLR0913, PLR0917  what the lock says of its holder, and how long to wait for it
+def hold_file(  # noqa: PLR0913, PLR0917  what the lock says of its holder, and how long to wait for it
     path: Path, service: str, purpose: str, holder: str, wait: timedelta, on_wait: Callable[[str], object]
 ) -> Generator[None]:
+    """Hold the kernel's lock on a file of this host; raise ``LeaseHeldError`` if somebody else does."""
     with open_private(path) as file:
         for sentence in _wait_for(file, service, wait):
             on_wait(sentence)
