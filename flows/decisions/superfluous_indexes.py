@@ -53,12 +53,26 @@ def find_redundant(
     """Yield each index whose keys another one begins with, and the other one, which stays."""
     kept: list[IndexFacts] = []
     # What serves more comes before what serves less; of two alike, the one that has to stay or is used more.
+    asked_for = {name_index(index) for index in indexes if is_recommended(index, recommended)}
     order = sorted(
         indexes,
-        key=lambda one: (-len(one.key), _may_go(one, recommended), -(one.uses or 0), name_index(one)),
+        key=lambda one: (
+            -len(one.key),
+            _may_go(one),
+            name_index(one) not in asked_for,
+            -(one.uses or 0),
+            name_index(one),
+        ),
     )
     for index in order:
-        serving = [other for other in kept if _serves(other, index)] if _may_go(index, recommended) else []
+        # In place of what the profile asks for, only its like serves.
+        serving = [
+            other
+            for other in kept
+            if _may_go(index)
+            and _serves(other, index)
+            and (other.key == index.key or name_index(index) not in asked_for)
+        ]
         if serving:
             yield index, min(serving, key=lambda other: (len(other.key), other.bytes, other.name))
         else:
@@ -87,10 +101,10 @@ def _reverse(kind: str) -> str:
     return {"1": "-1", "-1": "1"}.get(kind, kind)
 
 
-def _may_go(index: IndexFacts, recommended: Sequence[RecommendedIndex]) -> bool:
+def _may_go(index: IndexFacts) -> bool:
     """May another index serve in this one's place?"""
     is_plain = all(kind in _DIRECTIONS and "$**" not in key for key, kind in index.key)
-    return _is_free(index) and is_plain and not index.special and not is_recommended(index, recommended)
+    return _is_free(index) and is_plain and not index.special
 
 
 def _is_free(index: IndexFacts) -> bool:
