@@ -1,4 +1,4 @@
-"""Runbook row I31 backwards: give back what a cleanup took out, byte for byte."""
+"""Runbook row I23 backwards: give back what a cleanup took out, byte for byte."""
 
 from collections.abc import Sequence
 from typing import Any

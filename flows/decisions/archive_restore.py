@@ -52,7 +52,7 @@ def plan_archive_restore(
     entries = name_entries(manifest)
     insert = PlannedAct(
         what=f"Insert into {manifest.source} of {manifest.database} what is not there",
-        why="What is there stays as it is, the same or not.",
+        why="What is there stays as it is, the same or not",
         how_many=f"{compared.missing:,} of {say_count(manifest.entries, *entries)}",
         undo="The next cleanup by this rule takes them out again, into a new archive",
     )
@@ -63,8 +63,8 @@ def plan_archive_restore(
             f"The archive {manifest.archive_id} of the rule {manifest.rule} holds "
             f"{say_count(manifest.entries, *entries)} of {manifest.source} from before "
             f"{manifest.cutoff:%Y-%m-%d %H:%M} UTC, {say_bytes(manifest.raw_bytes)}, and all of it was read "
-            f"back. {compared.unchanged:,} are there unchanged, {compared.missing:,} are not there, and "
-            f"{compared.otherwise:,} are there otherwise{_say_examples(compared.examples)}."
+            f"back. There unchanged: {compared.unchanged:,}; not there: {compared.missing:,}; there "
+            f"otherwise: {compared.otherwise:,}{_say_examples(compared.examples)}."
         ),
         acts=(insert,) if compared.missing else (),
         rests_on={

@@ -106,6 +106,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "nightly-backup",
         "optimize-indexes",
         "restore-application",
+        "restore-archive",
         "restore-database",
         "restore-drill",
         "sample-index-use",
