@@ -36,6 +36,7 @@ _WHOLE = 100.0
 # What an operator who looks through the list of artifacts will find in each.
 _DESCRIPTIONS = {
     "plan": "What the run was about to do, and why.",
+    "queries": "Which queries were slow, the worst first, and which indexes would help.",
     "saved": "What the newest set holds, part by part.",
     "retention": "Which sets are kept or deleted, and why.",
     "history": "Size and duration of the last thirty sets, and how each was verified.",
@@ -46,6 +47,8 @@ _DESCRIPTIONS = {
     "trail": "Who or what changed the service, newest first, and whether the trail is as it was written.",
     "index-care": "What was found of indexes and tables, worst first, and what was done about it.",
     "archives": "What cleanup took out by a rule, archive by archive.",
+    "expired": "What each cleanup rule meets: what has expired by month, what is held or cannot be judged.",
+    "freed": "What cleanup freed, and how large everything was from run to run.",
     "verdict": "Whether a set restored to what was saved, and how long that took.",
 }
 
