@@ -49,5 +49,9 @@ class LeaseLostError(RunbookError):
     """Our lease was taken over or ran out: stop at once, another run may be at work."""
 
 
+class SufferingError(RunbookError):
+    """The application suffered, and did not recover while we waited."""
+
+
 class RefusedError(RunbookError):
     """A decision said no; the message is its reason."""

@@ -4,6 +4,8 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict
 
+from tasks.records.data_care import CleanupRule
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,3 +59,27 @@ class RuleFacts(_Record):
     def expired_bytes(self) -> int:
         """Their size, uncompressed."""
         return sum(month.raw_bytes for month in self.months)
+
+
+class RuleToClean(_Record):
+    """A rule as a plan has it: all that is needed to apply it, or to go on with it after a kill."""
+
+    rule: CleanupRule
+    cutoff: datetime
+    started_at: datetime
+    database: str
+    columns: tuple[str, ...] = ()
+    archive_id: str | None = None
+    """None for a rule without an archive."""
+    entries: int
+    raw_bytes: int
+
+
+class CleanedRule(_Record):
+    """What a run did for a rule; ``archive_id`` is None where nothing went into an archive."""
+
+    rule: str
+    archive_id: str | None
+    entries: int
+    raw_bytes: int
+    stored_bytes: int

@@ -97,6 +97,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         for entry in DEPLOYMENTS
     )
     runbooks = (
+        "audit-log-cleanup",
         "check-audit-trail",
         "check-backups",
         "corruption-recovery",

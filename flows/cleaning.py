@@ -1,0 +1,108 @@
+"""What a cleanup does around its plan: observe, apply, finish what a killed run left, prove."""
+
+from flows.decisions.cleanup_judgement import judge_cleanup, say_cleaned
+from flows.decisions.cleanup_plan import (
+    RUNBOOK,
+    CleanupFacts,
+    CleanupPlan,
+    choose_cutoffs,
+    list_grounds,
+    plan_cleanup,
+)
+from flows.decisions.drift import find_drift
+from tasks import cleanup_observing
+from tasks.artifacts import publish_done
+from tasks.cleanup_work import clean_rule, finish_rule
+from tasks.errors import RefusedError, RunbookError
+from tasks.journal import Journal, list_open_journals
+from tasks.mutation import BEGAN, settling
+from tasks.records.cleanup import CleanedRule
+from tasks.records.service import ServiceProfile
+from tasks.run_context import Run, read_clock
+from tasks.swapping import open_swap_server
+
+
+def observe_and_plan(profile: ServiceProfile) -> CleanupPlan:
+    """Fix the cutoffs, look at what each rule meets, and plan."""
+    now = read_clock()
+    rules, server = profile.cleanup.rules, open_swap_server(profile)
+    cutoffs = choose_cutoffs(rules, now)
+    facts = CleanupFacts(
+        now=now,
+        servers_clock=cleanup_observing.read_servers_clock(profile),
+        last_run=cleanup_observing.find_last_run(profile),
+        database=server.real,
+        identity=server.identify(),
+        rules=tuple(cleanup_observing.observe_rule(profile, rule, cutoffs[rule.name]) for rule in rules),
+        archive_ids=cleanup_observing.name_archives(profile, now),
+    )
+    return plan_cleanup(profile, facts)
+
+
+def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
+    """Finish what a killed run left: its last part, and its archives."""
+    if dry_run:
+        if RUNBOOK in list_open_journals(profile):
+            raise RefusedError(
+                f"{profile.name}: a {RUNBOOK} is under way, or was killed and left something half done, so "
+                "there is nothing to plan from: start it without dry_run, it puts that right first."
+            )
+        return
+    with settling(profile, run, RUNBOOK) as journal:
+        began = journal.find(BEGAN) if journal is not None else None
+        if journal is not None and began is not None:
+            finish(profile, CleanupPlan.model_validate(began.facts["plan"]), journal)
+
+
+def apply_plan(
+    profile: ServiceProfile, plan: CleanupPlan, journal: Journal
+) -> tuple[tuple[CleanedRule, ...], bool]:
+    """Do what the plan says; return what was done for each rule, and whether all of it was."""
+    server = open_swap_server(profile)
+    grounds = list_grounds(profile.cleanup.rules, server.real, server.identify())
+    if (drift := find_drift(plan, plan.model_copy(update={"rests_on": grounds}))) is not None:
+        raise RefusedError(f"{profile.name}: {drift}")
+    try:
+        finished = all(clean_rule(profile, work, journal, plan.deadline) for work in plan.rules)
+        return finish(profile, plan, journal), finished
+    except RunbookError as error:
+        raise RunbookError(f"{error} {_finish_after_failure(profile, plan, journal)}") from error
+
+
+def finish(profile: ServiceProfile, plan: CleanupPlan, journal: Journal) -> tuple[CleanedRule, ...]:
+    """Delete the rest of the last part, publish the archives, and close the journal."""
+    cleaned = tuple(finish_rule(profile, work, journal) for work in plan.rules)
+    said = say_cleaned(cleaned)
+    publish_done(plan, said, journal.entries, profile.zone)
+    journal.close(said)
+    return cleaned
+
+
+def _finish_after_failure(profile: ServiceProfile, plan: CleanupPlan, journal: Journal) -> str:
+    """Finish and return in words what is done; what cannot be finished stays in the journal."""
+    try:
+        return f"Until then: {say_cleaned(finish(profile, plan, journal))}"
+    except RunbookError as error:
+        return f"What was begun could not be finished: {error} Start {RUNBOOK} again: it finishes that first."
+
+
+def conclude(
+    profile: ServiceProfile, plan: CleanupPlan, cleaned: tuple[CleanedRule, ...], *, finished: bool
+) -> tuple[tuple[str, ...], str]:
+    """Look again, read the archives back, show what was freed; return complaints, and what was done."""
+    cutoffs = {work.rule.name: work.cutoff for work in plan.rules}
+    after = list(plan.facts)
+    for place, rule in enumerate(profile.cleanup.rules):
+        if rule.name in cutoffs:
+            after[place] = cleanup_observing.observe_rule(profile, rule, cutoffs[rule.name])
+    for done in cleaned:
+        cleanup_observing.read_back(profile, done)
+    left = sum(found.expired for found in after if found.rule in cutoffs)
+    said = say_cleaned(cleaned, left=0 if finished else left)
+    now = read_clock()
+    freed = {done.rule: done.entries for done in cleaned}
+    for found in after:
+        if found.exists:
+            cleanup_observing.record_trend(profile, found, now, freed.get(found.rule, 0))
+    cleanup_observing.publish_freed(profile, said, cleaned, tuple(zip(plan.facts, after, strict=True)))
+    return judge_cleanup(plan, tuple(after), finished=finished), said
