@@ -4,7 +4,7 @@
 import re
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -81,7 +81,7 @@ class PostgresqlIndexCare:
             )
 
     def apply(self, act: CareAct) -> None:
-        """Do an act; raise ``RunbookError`` where a lock was not to be had, with nothing left of the try."""
+        """Do an act; raise ``RunbookError`` where a lock was not to be had."""
         with connect(self._address(_WORKING)) as connection:
             if connection.info.server_version >= _NOTICES_KILLED:
                 connection.execute("SET client_connection_check_interval = '1s'")
@@ -92,7 +92,9 @@ class PostgresqlIndexCare:
                     connection.execute(sql.SQL(_STATEMENTS[act.kind]).format(name))
                 except psycopg.Error:
                     if act.kind == "rebuild" and not connection.broken:
-                        _remove_left(connection, schema, table)
+                        # Whoever was in the way of the rebuild may be in the way of this as well.
+                        with suppress(psycopg.errors.LockNotAvailable):
+                            _remove_left(connection, schema, table)
                     raise
 
     def end_own_work(self) -> None:
@@ -150,5 +152,6 @@ def _locking(act: CareAct) -> Generator[None]:
     except psycopg.errors.LockNotAvailable:
         raise RunbookError(
             f"{act.key} could not be taken care of ({act.kind}): another session's transaction was in the "
-            f"way for {LOCK_SECONDS} s. Nothing of it was changed: start the runbook again when it is over."
+            f"way for {LOCK_SECONDS} s. Start the runbook again when that is over: it begins anew, and drops "
+            "what was built in vain."
         ) from None

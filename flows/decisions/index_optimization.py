@@ -73,10 +73,10 @@ def find_unproven(done: Sequence[DoneAct], facts: IndexCareFacts) -> Iterator[st
             yield f"{act.key} was rebuilt, and there is no valid index of that name."
         elif act.kind == "rebuild" and index is not None and index.definition != act.definition:
             yield f"{act.key} was rebuilt and is another index now: {index.definition}."
-    # A removal that failed has said so.
-    tried = {one.act.key for one in done}
+    # What failed has said so, and that it left something.
+    failed = {one.act.source for one in done if one.problem}
     for left in find_leftovers(facts):
-        if name_index(left) not in tried:
+        if left.source not in failed:
             yield f"{name_index(left)} is left of a rebuild: start {RUNBOOK} again, it drops that."
 
 

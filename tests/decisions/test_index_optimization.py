@@ -328,6 +328,8 @@ def test_an_act_is_proven_by_what_is_there_afterwards() -> None:
     left = make_index("email_ccnew", "email", is_valid=False)
     (sentence,) = find_unproven(done, make_facts(index, left))
     assert sentence.startswith("users/email_ccnew is left of a rebuild")
+    failed = [DoneAct(act=rebuild, problem="Somebody was in the way.")]
+    assert list(find_unproven(failed, make_facts(index, left))) == ["Somebody was in the way."]
 
 
 def test_what_failed_says_why_and_gives_nothing_back() -> None:
