@@ -53,6 +53,7 @@ run: $(INSTALLED) ## Break glass: run a runbook here, with no Prefect server: FL
 bench: $(INSTALLED) ## Measure speed and memory against the runbook's own commands
 	@$(BIN)/python -m benchmarks.backup
 	@$(BIN)/python -m benchmarks.restore
+	@$(BIN)/python -m benchmarks.cleanup
 
 clean: down ## Stop everything and remove what was installed and made
 	@rm -rf $(VENV) .tools .sandbox deployments/sandbox/node_modules

@@ -1,0 +1,235 @@
+"""Measure audit-log-cleanup, archive included, against one bare ``deleteMany`` of the same documents.
+
+    python -m benchmarks.cleanup [--rounds 3] [--documents 1000000] [--expired 200000]
+
+Every round deletes the same documents of the same collection on the same server, once each way, and inserts
+them again in between. Meanwhile a client reads documents that stay, by their ``_id``, two hundred times a
+second; the slowest hundredth of its reads is what users feel. Where one read has to wait for long, those that
+were due meanwhile have waited as well, and are counted.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import threading
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import yaml
+from pymongo import MongoClient
+from pymongo.collection import Collection
+from rich.console import Console
+
+from benchmarks.backup import Figure, compare, filled_sandbox, tabulate, watch_child
+from deployments.sandbox.stack import Sandbox
+
+_COLLECTION: Final = "bench_audit"
+_OLD: Final = timedelta(days=700)
+_RECENT: Final = timedelta(days=100)
+_YEAR: Final = timedelta(days=365)
+_INSERT: Final = 10_000
+_MEGABYTE: Final = 1_000_000
+_ACTIONS: Final = ("CREATE", "UPDATE", "DELETE", "LOGIN", "LOGIN_FAILED", "EXPORT")
+_SECOND: Final = timedelta(seconds=1)
+_PACE_SECONDS: Final = 0.005
+_IDLE_SECONDS: Final = 20
+_WORST_PERCENT: Final = 0.99
+_MILLISECONDS: Final = 1000
+
+Audit = Collection[dict[str, Any]]
+
+
+@dataclass
+class Reads:
+    """When each read of the client began and how long it took, in seconds."""
+
+    taken: list[tuple[float, float]] = field(default_factory=list)
+
+    def worst(self, began: float, ended: float) -> float:
+        """Return the 99th percentile of the reads that were due in between, each from when it was due."""
+        waits = [
+            seconds - behind * _PACE_SECONDS
+            for at, seconds in self.taken
+            if began <= at < ended
+            for behind in range(max(1, math.ceil(seconds / _PACE_SECONDS)))
+        ]
+        return sorted(waits)[int(_WORST_PERCENT * (len(waits) - 1))]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A way of deleting: how long it took, the slowest hundredth of the reads meanwhile, its peak memory."""
+
+    seconds: float
+    worst: float
+    peak_bytes: int = 0
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        return f"{self.seconds:.1f} s, reads up to {self.worst * _MILLISECONDS:.1f} ms"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A collection of documents with the numbers from 0, of which those below ``expired`` are old enough."""
+
+    sandbox: Sandbox
+    audit: Audit
+    expired: int
+    documents: int
+
+    def fill(self, first: int, last: int) -> None:
+        """Insert the documents of these numbers."""
+        now = datetime.now(UTC)
+        for start in range(first, last, _INSERT):
+            self.audit.insert_many(
+                {
+                    "_id": number,
+                    "timestamp": now - (_OLD if number < self.expired else _RECENT) + number * _SECOND,
+                    "userId": f"user{number * 7919 % 50_000}",
+                    "action": _ACTIONS[number * 31 % len(_ACTIONS)],
+                    "path": f"/api/invoices/{number % 9973}",
+                }
+                for number in range(start, min(start + _INSERT, last))
+            )
+
+    @contextmanager
+    def reading(self, last: int) -> Generator[Reads]:
+        """Let a client read documents that stay, in the order of chance, while the block runs."""
+        reads, stopped = Reads(), threading.Event()
+
+        def read() -> None:
+            chance = random.Random(last)
+            with MongoClient[dict[str, Any]](self.sandbox.endpoints.mongodb_url) as client:
+                audit = client.get_default_database()[_COLLECTION]
+                while not stopped.is_set():
+                    began = time.time()
+                    audit.find_one({"_id": chance.randrange(self.expired, last)})
+                    reads.taken.append((began, time.time() - began))
+                    stopped.wait(_PACE_SECONDS - (time.time() - began))
+
+        reader = threading.Thread(target=read, name="reader")
+        reader.start()
+        try:
+            yield reads
+        finally:
+            stopped.set()
+            reader.join()
+
+    def idle(self) -> float:
+        """Return the slowest hundredth of the reads while nothing else happens."""
+        with self.reading(self.documents) as reads:
+            began = time.time()
+            time.sleep(_IDLE_SECONDS)
+        return reads.worst(began, time.time())
+
+    def delete_at_once(self) -> Measured:
+        """Delete as the runbook says."""
+        with self.reading(self.documents) as reads:
+            began = time.time()
+            deleted = self.audit.delete_many({"timestamp": {"$lt": datetime.now(UTC) - _YEAR}}).deleted_count
+            ended = time.time()
+        if deleted != self.expired:
+            raise SystemExit(f"deleteMany deleted {deleted} of {self.expired} documents.")
+        return Measured(ended - began, reads.worst(began, ended))
+
+    def clean(self, last: int) -> Measured:
+        """Run audit-log-cleanup in a process of its own, watching its memory; Prefect is the sandbox's."""
+        environment = {
+            **os.environ,
+            **self.sandbox.client_environment(),
+            **self.sandbox.worker_environment(),
+            "PREFECT_LOGGING_LEVEL": "WARNING",
+        }
+        with self.reading(last) as reads:
+            said, peak, _ = watch_child(["benchmarks.measured_cleanup", "invoice"], environment)
+        run = json.loads(said)
+        if left := self.audit.count_documents({"timestamp": {"$lt": datetime.now(UTC) - _YEAR}}):
+            raise SystemExit(f"The cleanup left {left} documents.")
+        return Measured(run["ended"] - run["began"], reads.worst(run["began"], run["ended"]), peak)
+
+
+def main() -> None:
+    """Start a sandbox, fill it, measure, and print the figures beside their limits."""
+    parser = argparse.ArgumentParser(description="Measure audit-log-cleanup against a bare deleteMany.")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--documents", type=int, default=1_000_000, help="of about 130 bytes")
+    parser.add_argument("--expired", type=int, default=200_000, help="how many of them are deleted")
+    options = parser.parse_args()
+    console = Console(highlight=False)
+    with filled_sandbox() as sandbox:
+        set_rule(sandbox)
+        with MongoClient[dict[str, Any]](sandbox.mongodb.admin_url) as client:
+            bench = Bench(sandbox, client["invoice"][_COLLECTION], options.expired, options.documents)
+            figures = measure(console, bench, options.rounds)
+    console.print(tabulate("audit-log-cleanup, measured", figures))
+
+
+def measure(console: Console, bench: Bench, rounds: int) -> list[Figure]:
+    """Compare with a bare ``deleteMany``, with an idle server, and with ourselves at a tenth of the data."""
+    tenth = bench.expired + (bench.documents - bench.expired) // 10
+    bench.audit.create_index("timestamp")
+    bench.fill(0, bench.expired // 10)
+    bench.fill(bench.expired, tenth)
+    small = bench.clean(tenth)
+    began = time.monotonic()
+    bench.fill(tenth, bench.documents)
+    console.print(f"{bench.documents - tenth:,} documents inserted in {time.monotonic() - began:.0f} s")
+    bare, ours, idle = [], [], []
+    for number in range(1, rounds + 1):
+        bench.fill(0, bench.expired)
+        idle.append(bench.idle())
+        bare.append(bench.delete_at_once())
+        bench.fill(0, bench.expired)
+        ours.append(bench.clean(bench.documents))
+        console.print(
+            f"Round {number}: deleteMany {bare[-1]}; cleanup {ours[-1]}, "
+            f"{ours[-1].peak_bytes / _MEGABYTE:.0f} MB; idle: reads up to {idle[-1] * _MILLISECONDS:.1f} ms"
+        )
+    return judge(small, bare, ours, idle)
+
+
+def judge(
+    small: Measured, bare: Sequence[Measured], ours: Sequence[Measured], idle: Sequence[float]
+) -> list[Figure]:
+    """Return the figures beside their limits, each from the medians of the rounds."""
+    reference = statistics.median(run.seconds for run in bare)
+    seconds = [run.seconds for run in ours]
+    worst, blocked = (statistics.median(run.worst for run in runs) for runs in (ours, bare))
+    calm = statistics.median(idle)
+    peak = statistics.median(run.peak_bytes for run in ours)
+    return [
+        compare("the whole run, to deleteMany", seconds, reference, 2.5, f"{reference:.1f} s"),
+        Figure("slowest reads (p99), to deleteMany's", worst / blocked, 1.0, _say(worst, blocked)),
+        Figure("slowest reads (p99), to an idle server's", worst / calm, 3.0, _say(worst, calm)),
+        Figure(
+            "memory, to that of a tenth of the data",
+            peak / small.peak_bytes,
+            1.15,
+            f"{peak / _MEGABYTE:.0f} MB; {small.peak_bytes / _MEGABYTE:.0f} MB there",
+        ),
+    ]
+
+
+def _say(ours: float, reference: float) -> str:
+    return f"{ours * _MILLISECONDS:.1f} ms; reference: {reference * _MILLISECONDS:.1f} ms"
+
+
+def set_rule(sandbox: Sandbox) -> None:
+    """Let the service's profile have one cleanup rule, that of the benchmark."""
+    file = sandbox.state / "services" / "invoice.yaml"
+    profile = yaml.safe_load(file.read_text(encoding="utf-8"))
+    rule = {"name": "bench", "source": _COLLECTION, "time_field": "timestamp", "older_than": "P365D"}
+    profile["cleanup"] = {"rules": [rule]}
+    file.write_text(yaml.safe_dump(profile), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
