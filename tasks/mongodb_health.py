@@ -56,11 +56,11 @@ def observe_mongodb(profile: ServiceProfile, now: datetime) -> DatabaseHealth:
             at=now,
             total_bytes=_observe(lambda: _measure_database(client, database)),
             relations=_observe(lambda: _measure_collections(client, database), _SIZES_SECONDS),
-            disk=_observe(lambda: _measure_disk(client, database)),
-            connections=_observe(lambda: _count_connections(client)),
+            disk=_observe(lambda: read_disk(client[database].command("dbStats"))),
+            connections=_observe(lambda: read_connections(client.admin.command("serverStatus"))),
             sessions=_observe(lambda: _list_sessions(client)),
             replication=_observe(lambda: _list_replicas(client)),
-            cache=_observe(lambda: _count_reads(client)),
+            cache=_observe(lambda: read_cache(client.admin.command("serverStatus"))),
         )
 
 
@@ -100,16 +100,17 @@ def _measure_collections(client: Client, database: str) -> tuple[RelationSize, .
     return tuple(sorted(found, key=lambda size: (-size.total_bytes, size.name)))
 
 
-def _measure_disk(client: Client, database: str) -> Disk:
-    stats = client[database].command("dbStats")
+def read_disk(stats: Document) -> Disk:
+    """Given what ``dbStats`` answers, return the server's disk; raise ``SourceError`` if it is not in it."""
     if "fsTotalSize" not in stats:
         raise SourceError("This server does not say how large its disk is: look at it on the server's host.")
     total, used = int(stats["fsTotalSize"]), int(stats["fsUsedSize"])
     return Disk(total_bytes=total, free_bytes=total - used)
 
 
-def _count_connections(client: Client) -> Connections:
-    said = client.admin.command("serverStatus")["connections"]
+def read_connections(status: Document) -> Connections:
+    """Given what ``serverStatus`` answers, return how many are connected and may be."""
+    said = status["connections"]
     # A server that keeps count says how many are active; of one that does not, none available is no figure.
     counts = "active" in said or said["available"]
     return Connections(
@@ -187,8 +188,9 @@ def _lag(newest: datetime | None, member: Document) -> float | None:
     return float(max(0.0, (newest - member["optimeDate"]).total_seconds()))
 
 
-def _count_reads(client: Client) -> CacheReads:
-    cache = client.admin.command("serverStatus").get("wiredTiger", {}).get("cache", {})
+def read_cache(status: Document) -> CacheReads:
+    """Given what ``serverStatus`` answers, return what was read; raise ``SourceError`` if uncounted."""
+    cache = status.get("wiredTiger", {}).get("cache", {})
     try:
         return CacheReads(
             wanted=int(cache["pages requested from the cache"]),

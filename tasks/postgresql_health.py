@@ -35,10 +35,13 @@ T = TypeVar("T")
 Connection = psycopg.Connection
 
 _SECONDS = 10
+# Even to ask for a table's size one queues behind whoever waits to alter it.
+_LOCK_SECONDS = 1
 # A server that does not even say that the time is over.
 _SILENT_SECONDS = 5
 _SAME_MOMENT_SECONDS = 5
 
+_LIMITS = "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)"
 _RELATIONS = """
 SELECT CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.relname END,
        pg_table_size(c.oid), pg_indexes_size(c.oid),
@@ -120,7 +123,10 @@ def _open(address: Address) -> Generator[Connection]:
         ending = threading.Timer(_SECONDS + _SILENT_SECONDS, _cut, [wire])
         ending.start()
         try:
-            connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{_SECONDS}s"])
+            limits = (
+                "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)"
+            )
+            connection.execute(limits, [f"{_SECONDS}s", f"{_LOCK_SECONDS}s"])
             yield connection
         finally:
             ending.cancel()
