@@ -9,6 +9,7 @@ import pytest
 from bson import Int64, Regex, Timestamp
 from prefect.client.schemas.objects import State
 
+from flows.audit_log_cleanup import audit_log_cleanup
 from flows.restore_archive import restore_archive
 from tasks.archives import open_archives
 from tasks.journal import list_open_journals
@@ -27,6 +28,7 @@ from tests.runbooks.conftest import (
     failed,
     flip,
 )
+from tests.runbooks.test_audit_log_cleanup import Health
 
 NOW = datetime(2026, 11, 21, 2, tzinfo=UTC)
 RULE = {"name": "audit", "source": "audit", "time_field": "at", "older_than": "P365D"}
@@ -207,3 +209,26 @@ def test_killed_anywhere_a_rerun_inserts_what_is_still_missing(
     assert "40 are in audit now, to the byte." in completed(restore(ledger))
     assert ledger.database.hash_content() == before
     assert list_open_journals(ledger.profile) == ()
+
+
+def test_a_cleanup_and_its_restore_both_killed_leave_a_table_as_it_was(
+    ledgers: Ledgers, children: Children
+) -> None:
+    ledger, health = ledgers.make("postgresql"), Health()
+    fill(ledger)
+    before = ledger.database.hash_content()
+    days = (datetime.now(UTC) - NOW).days + 365
+    rule = {**RULE, "older_than": f"P{days}D", "batch": 7}
+    ledger.change(cleanup={"rules": [rule]}, application={"health_url": health.url})
+    assert children.start(ledger, "audit_log_cleanup", kill_after_journal=4).wait() is None
+    completed(cast("State[Any]", audit_log_cleanup(ledger.name, return_state=True)))
+    assert sum(found.entries for found in open_archives(ledger.profile).list_archives()) == 40
+    assert ledger.database.hash_content()["audit"] != before["audit"]
+    (archive_id,) = open_archives(ledger.profile).list_ids("audit")
+    parameters = {"service": ledger.name, "rule": "audit"}
+    order = {"kill_when_called": "flows.restore_archive:_conclude"}
+    assert children.start(ledger, "restore_archive", parameters=parameters, **order).wait() is None
+    assert "40 are in audit now, to the byte." in completed(restore(ledger, archive=archive_id))
+    assert ledger.database.hash_content() == before
+    health.server.shutdown()
+    health.server.server_close()
