@@ -72,7 +72,7 @@ def _say_work(shape: QueryShape) -> str:
         read, temporary = shape.blocks_read or 0, shape.blocks_temporary or 0
         spilled = f", {temporary:,} temporary" if temporary else ""
         return f"{shape.returned or 0:,} rows, {shape.blocks_hit + read:,} blocks ({read:,} read{spilled})"
-    parts = (("returned", shape.returned), ("examined", shape.examined), ("keys", shape.keys))
+    parts = (("returned", shape.returned), ("examined", shape.examined), ("keys", shape.keys_examined))
     return ", ".join(f"{count:,} {name}" for name, count in parts if count is not None) or _NOT_MEASURED
 
 

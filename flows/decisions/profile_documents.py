@@ -48,7 +48,7 @@ def _read(document: Document, milliseconds: float) -> SlowQuery | None:
         text=text,
         milliseconds=milliseconds,
         examined=_count(document, "docsExamined"),
-        keys=_count(document, "keysExamined"),
+        keys_examined=_count(document, "keysExamined"),
         returned=_count(document, "nreturned", "nModified", "nMatched", "ndeleted"),
         plan=_say_plan(document),
         needs=read_needs(query, sort),

@@ -40,14 +40,14 @@ class _Tally:
     first: SlowQuery
     milliseconds: "array[float]" = field(default_factory=lambda: array("d"))
     examined: int | None = None
-    keys: int | None = None
+    keys_examined: int | None = None
     returned: int | None = None
     plans: dict[str, None] = field(default_factory=dict)
 
     def add(self, query: SlowQuery) -> None:
         self.milliseconds.append(query.milliseconds)
         self.examined = _add(self.examined, query.examined)
-        self.keys = _add(self.keys, query.keys)
+        self.keys_examined = _add(self.keys_examined, query.keys_examined)
         self.returned = _add(self.returned, query.returned)
         if query.plan:
             self.plans[query.plan] = None
@@ -99,7 +99,7 @@ def _describe(tally: _Tally, existing: Sequence[IndexFacts]) -> QueryShape:
         p95=find_percentile(times, _IN_TWENTY),
         longest=max(times),
         examined=tally.examined,
-        keys=tally.keys,
+        keys_examined=tally.keys_examined,
         returned=tally.returned,
         plan=plan,
         needs=query.needs,
@@ -113,7 +113,7 @@ def _is_wasteful(tally: _Tally, plan: str) -> bool:
         return True
     if "COLLSCAN" in plan or "sorted in memory" in plan:
         return True
-    examined = max(tally.examined or 0, tally.keys or 0)
+    examined = max(tally.examined or 0, tally.keys_examined or 0)
     return examined > _WASTEFUL * max(tally.returned or 0, len(tally.milliseconds))
 
 

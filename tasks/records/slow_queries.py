@@ -90,7 +90,7 @@ class SlowQuery:
     text: str
     milliseconds: float
     examined: int | None = None
-    keys: int | None = None
+    keys_examined: int | None = None
     returned: int | None = None
     plan: str = ""
     needs: tuple[Need, ...] = ()
@@ -112,7 +112,7 @@ class QueryShape(BaseModel):
     longest_is_all_time: bool = False
     """Whether the longest may have been before the window."""
     examined: int | None = None
-    keys: int | None = None
+    keys_examined: int | None = None
     returned: int | None = None
     blocks_hit: int | None = None
     blocks_read: int | None = None

@@ -106,6 +106,8 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "ensure-indexes",
         "nightly-backup",
         "optimize-indexes",
+        "profile-queries",
+        "profiler-guard",
         "restore-application",
         "restore-archive",
         "restore-database",
