@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deployments.doctor_data import examine_cleanup, examine_indexes
 from flows.decisions.backup_freshness import judge_freshness
 from tasks.backup_sets import open_repository
 from tasks.credentials import resolve
@@ -61,6 +62,8 @@ def examine(path: Path) -> Problems:
         _examine_state_directory,
         _examine_database,
         _examine_administrator,
+        examine_indexes,
+        examine_cleanup,
         _examine_store,
         _examine_backups,
     )

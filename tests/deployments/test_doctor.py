@@ -66,3 +66,41 @@ def test_a_state_directory_that_is_open_to_others_is_told(told: Told, tmp_path: 
 
     (problem,) = told(open_up)
     assert "is open to others" in problem
+
+
+def test_an_index_on_what_is_not_there_is_told_with_what_may_have_been_meant(told: Told) -> None:
+    (problem,) = told(lambda settings: settings["indexes"].append({"source": "userz", "key": {"email": 1}}))
+    assert problem == (
+        "there is no userz in the database (did you mean users?): correct indexes in the profile."
+    )
+
+
+def test_a_cleanup_rule_on_what_is_not_there_is_told_with_what_may_have_been_meant(told: Told) -> None:
+    def misspell(settings: dict[str, Any]) -> None:
+        rule = settings["cleanup"]["rules"][0]
+        rule["source"] = rule["source"] + "s"
+
+    (problem,) = told(misspell)
+    name, _, hint = problem.partition(" in the database ")
+    assert name in {"there is no auditLogss", "there is no AuditTrails"}
+    assert hint.startswith(
+        f"(did you mean {name.split()[-1][:-1]}?): correct source of the cleanup rule audit-"
+    )
+
+
+def test_a_cleanup_rule_by_a_field_that_is_not_there_is_told(told: Told) -> None:
+    (problem,) = told(lambda settings: settings["cleanup"]["rules"][0].update(time_field="validUntill"))
+    assert "validUntill" in problem
+    assert "correct time_field of the cleanup rule audit-" in problem
+
+
+def test_a_cleanup_rule_by_a_field_that_is_no_time_is_told(told: Told) -> None:
+    field = {"auditLogs": "userEmail", "AuditTrail": "auditId"}
+
+    def choose(settings: dict[str, Any]) -> None:
+        rule = settings["cleanup"]["rules"][0]
+        rule["time_field"] = field[rule["source"]]
+
+    (problem,) = told(choose)
+    assert "is no time" in problem
+    assert "the cleanup rule audit-" in problem
