@@ -70,40 +70,31 @@ INSERT INTO unique_names SELECT n, 'name ' || n FROM generate_series(1, 20) n;
 """
 
 
+EMPTY = """
+DROP SCHEMA IF EXISTS public, logs CASCADE; CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC;"""
+
+
 @pytest.fixture(scope="module")
-def template(endpoints: Endpoints) -> Iterator[str]:
-    """A database that every test's own is a copy of."""
+def database(endpoints: Endpoints) -> Iterator[str]:
+    """The URL of an empty database."""
     name = f"cleanup_{uuid.uuid4().hex[:8]}"
     with psycopg.connect(endpoints.postgresql_admin_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    with psycopg.connect(_url(endpoints, name)) as connection:
-        connection.execute(SCHEMA.encode())
-    yield name
-    _drop(endpoints, name)
+    yield urlsplit(endpoints.postgresql_admin_url)._replace(path=f"/{name}").geturl()
+    with psycopg.connect(endpoints.postgresql_admin_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
-def url(endpoints: Endpoints, template: str) -> Iterator[str]:
-    name = f"{template}_{uuid.uuid4().hex[:4]}"
-    with psycopg.connect(endpoints.postgresql_admin_url, autocommit=True) as connection:
-        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        connection.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
-    yield _url(endpoints, name)
-    _drop(endpoints, name)
+def url(database: str) -> str:
+    """The URL of a database in which everything is as it was at first."""
+    execute(database, EMPTY + SCHEMA)
+    return database
 
 
 @pytest.fixture
 def source(url: str) -> PostgresqlCleanup:
     return PostgresqlCleanup(url, url)
-
-
-def _url(endpoints: Endpoints, name: str) -> str:
-    return urlsplit(endpoints.postgresql_admin_url)._replace(path=f"/{name}").geturl()
-
-
-def _drop(endpoints: Endpoints, name: str) -> None:
-    with psycopg.connect(endpoints.postgresql_admin_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def execute(url: str, script: str) -> None:
@@ -189,10 +180,9 @@ def test_a_column_that_is_missing_or_no_time_is_told_and_nothing_is_read(source:
 def test_times_without_a_zone_are_utc_and_a_day_is_over_at_its_end(
     url: str, column: str, expected: int
 ) -> None:
-    name = urlsplit(url).path[1:]
-    execute(url, f"ALTER DATABASE {name} SET TimeZone = 'Asia/Tokyo'")
+    tokyo = f"{url}?options=-c%20TimeZone%3DAsia/Tokyo"
     execute(url, "UPDATE logs.tokens SET at_domain = at AT TIME ZONE 'UTC'")
-    source, tokens = PostgresqlCleanup(url, url), rule("logs.tokens", column)
+    source, tokens = PostgresqlCleanup(tokyo, url), rule("logs.tokens", column)
     assert source.observe(tokens, CUTOFF).expired == expected
     assert len(read(source, tokens)) == expected
     next_day = CUTOFF.replace(day=16, hour=0)
