@@ -179,7 +179,9 @@ def living(pid: int) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process
+        # A child that is not reaped yet has threads that end, and that hold its files and their locks.
+        is_over = child is None and process.status() == psutil.STATUS_ZOMBIE
+        return None if is_over else process
     except psutil.NoSuchProcess:
         return None
 

@@ -473,7 +473,8 @@ class Ledgers:
         return ledger
 
     def remove(self) -> None:
-        for ledger in self._made:
+        while self._made:
+            ledger = self._made.pop()
             ledger.remove_application()
             ledger.database.remove()
             shutil.rmtree(ledger.folder, ignore_errors=True)

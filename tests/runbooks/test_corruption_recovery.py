@@ -1,17 +1,22 @@
 """corruption-recovery: damage that is really on the disk, damage that is none, and a set from before it."""
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
-import httpx
-import psycopg
 import pytest
-from psycopg import sql
 
 from deployments.sandbox.stack import Sandbox
-from tasks.journal import list_open_journals
 from tests.runbooks.conftest import KINDS, Children, Ledger, Ledgers, artifacts_of, completed, failed
+from tests.runbooks.damage import TABLE, Damage, DamagedMongodb, DamagedPostgresql, server_to_damage
+from tests.runbooks.walking import is_healthy, leftovers, steps_of_a_whole_run
 
-PAGE = 8192
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+SWAPPING = ("setting-aside", "left-in-place", "set-aside", "moved-in", "starting", "proven")
+EXAMINING = {
+    "mongodb": "tasks.mongodb_integrity:examine_collections",
+    "postgresql": "tasks.postgresql_integrity:examine_database",
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -23,56 +28,99 @@ def operated(request: pytest.FixtureRequest, ledgers: Ledgers, sandbox: Sandbox)
     return ledger
 
 
-def is_healthy(ledger: Ledger) -> bool:
-    return httpx.get(ledger.profile.application.health_url, timeout=5).is_success
+@pytest.fixture(params=KINDS)
+def damage(
+    request: pytest.FixtureRequest, ledgers: Ledgers, sandbox: Sandbox, tmp_path: Path
+) -> Iterator[Damage]:
+    """The same with one table more, which is to be damaged."""
+    ledger, state = ledgers.make(request.param), tmp_path / "damaged"
+    if request.param == "postgresql":
+        yield prepare(DamagedPostgresql(ledger, sandbox), sandbox)
+        return
+    with server_to_damage(state) as (server, vault):
+        yield prepare(DamagedMongodb(ledger, state, server, vault), sandbox)
+        # Before the server: its tests' teardown asks it.
+        ledgers.remove()
 
 
-def harm(sandbox: Sandbox, ledger: Ledger, table: str) -> None:
-    """Overwrite a page of a table; the server reads it when the files are a database of that name again."""
-    healthy = f"{ledger.database.name}_healthy"
-    with psycopg.connect(ledger.database.url, autocommit=True) as connection:
-        connection.execute("CHECKPOINT")
-        row = connection.execute("SELECT pg_relation_filepath(%s::regclass)", [table]).fetchone()
-    assert row is not None
-    with (sandbox.state / "postgresql" / row[0]).open("r+b") as file:
-        file.seek(PAGE + 4000)
-        file.write(b"\xde\xad\xbe\xef" * 100)
-    old, new = sql.Identifier(ledger.database.name), sql.Identifier(healthy)
-    with psycopg.connect(sandbox.endpoints.postgresql_admin_url, dbname="postgres", autocommit=True) as admin:
-        forbid = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
-        admin.execute(forbid.format(old, sql.Literal(False)))
-        admin.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s",
-            [ledger.database.name],
-        )
-        admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, new))
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(old, new))
-        admin.execute(sql.SQL("DROP DATABASE {}").format(new))
+def prepare(damage: Damage, sandbox: Sandbox) -> Damage:
+    damage.ledger.database.grow(200, 500)
+    damage.ledger.operate(sandbox)
+    damage.ledger.must_back_up()
+    return damage
 
 
-def test_a_damaged_table_is_named_and_the_set_from_before_it_comes_back(
-    ledgers: Ledgers, sandbox: Sandbox
-) -> None:
-    ledger = ledgers.make("postgresql")
-    ledger.database.grow(200, 500)
-    ledger.operate(sandbox)
-    ledger.must_back_up()
+# --- Something is damaged ---
+
+
+def test_what_is_damaged_is_named_and_the_set_from_before_it_comes_back(damage: Damage) -> None:
+    ledger = damage.ledger
     saved = ledger.database.hash_content()
-    harm(sandbox, ledger, "grown")
+    damage.harm()
+    damaged = damage.content()
+    assert damaged != saved
 
     # What is damaged cannot be backed up, and is not thrown away unless somebody says so.
     refused = ledger.recover()
     said = failed(refused)
-    assert "grown" in artifacts_of(refused)["corruption-recovery-findings-ledger"]
+    assert TABLE in artifacts_of(refused)["corruption-recovery-findings-ledger"]
     assert "what is there now cannot be saved" in said
     assert "The data is as it was. The application runs" in said
+    assert damage.content() == damaged
 
     said = completed(ledger.recover(nothing_to_save="ledger"))
     assert "Damaged: " in said
-    assert "grown" in said
+    assert TABLE in said
     assert ledger.database.hash_content() == saved
     assert is_healthy(ledger)
-    assert list_open_journals(ledger.profile) == ()
+    assert leftovers(ledger) == set()
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_any_step_of_a_recovery_a_rerun_ends_with_exactly_the_old_or_exactly_the_new_data(
+    damage: Damage, children: Children
+) -> None:
+    ledger = damage.ledger
+    saved = ledger.database.hash_content()
+    damage.harm()
+    completed(ledger.recover(nothing_to_save="ledger"))
+    steps = steps_of_a_whole_run(ledger)
+    assert {"began", "stopping", "restoring", "setting-aside", "moved-in", "starting", "proven"} < set(steps)
+    if isinstance(damage, DamagedMongodb):
+        # What is not about the swap of what is damaged is the same for both.
+        steps = [step for step in steps if step in SWAPPING]
+    recovery = {"service": "ledger", "nothing_to_save": "ledger"}
+    sound, whole = True, saved
+    for step in reversed(steps):
+        ledger.database.spoil()
+        if sound:
+            whole = ledger.database.hash_content()
+            damage.harm()
+        old, sound = damage.content(), step in {"proven", "closed"}
+
+        killed = children.start(ledger, "corruption_recovery", parameters=recovery, kill_after_step=step)
+        assert killed.wait() is None, step
+        if step == "setting-aside":
+            completed(ledger.recover(nothing_to_save="ledger"))
+            sound = True
+        else:
+            # A run that does nothing of its own: only what the killed one left is put right.
+            assert "has no verified set" in failed(ledger.recover(damaged_since=LONG_AGO)), step
+
+        if sound:
+            assert ledger.database.hash_content() == saved, step
+        else:
+            assert damage.content() == old, step
+        assert is_healthy(ledger), step
+        assert leftovers(ledger) == set(), step
+        if step == "starting" and isinstance(damage, DamagedMongodb):
+            # What nobody could read was there and back as well.
+            damage.mend()
+            assert ledger.database.hash_content() == whole
+            damage.harm()
+
+
+# --- Nothing is damaged ---
 
 
 def test_where_nothing_is_damaged_nothing_is_restored_and_the_application_runs_again(
@@ -86,7 +134,36 @@ def test_where_nothing_is_damaged_nothing_is_restored_and_the_application_runs_a
     assert operated.database.hash_content() == spoilt
     assert set(operated.sets()) == listing
     assert is_healthy(operated)
-    assert list_open_journals(operated.profile) == ()
+    assert leftovers(operated) == set()
+
+
+def test_killed_at_any_step_where_nothing_is_damaged_a_rerun_starts_the_application_again(
+    operated: Ledger, children: Children
+) -> None:
+    saved = operated.database.hash_content()
+    examining = EXAMINING[operated.kind]
+    for order in (
+        {"kill_after_step": "began"},
+        {"kill_after_step": "stopping"},
+        {"kill_when_called": examining},
+        {"kill_when_called": "flows.restoring:start_application"},
+        {"kill_after_step": "closed"},
+    ):
+        assert children.start(operated, "corruption_recovery", **order).wait() is None, order
+        if examining in order.values():
+            assert not is_healthy(operated)
+            # Another runbook that would change the service refuses until that is put right.
+            said = failed(operated.restore())
+            assert "a corruption-recovery was killed and left something half done" in said
+            assert "nothing is damaged" in completed(operated.recover())
+        else:
+            assert "has no verified set" in failed(operated.recover(damaged_since=LONG_AGO)), order
+        assert is_healthy(operated), order
+        assert operated.database.hash_content() == saved, order
+        assert leftovers(operated) == set(), order
+
+
+# --- It is refused before anything is touched ---
 
 
 def test_without_a_set_from_before_the_damage_nothing_is_touched(operated: Ledger) -> None:
@@ -100,22 +177,3 @@ def test_a_dry_run_shows_the_plan_and_stops_nothing(operated: Ledger) -> None:
     assert "nothing was done" in completed(state)
     assert "examine every collection or table" in artifacts_of(state)["corruption-recovery-plan-ledger"]
     assert is_healthy(operated)
-
-
-def test_killed_while_it_examines_the_next_run_starts_the_application_again(
-    operated: Ledger, children: Children
-) -> None:
-    saved = operated.database.hash_content()
-    examining = {
-        "mongodb": "tasks.mongodb_integrity:examine_collections",
-        "postgresql": "tasks.postgresql_integrity:examine_database",
-    }
-    killed = children.start(operated, "corruption_recovery", kill_when_called=examining[operated.kind])
-    assert killed.wait() is None
-    with pytest.raises(httpx.ConnectError):
-        is_healthy(operated)
-    # Another runbook that would change the service refuses until that is put right.
-    assert "a corruption-recovery was killed and left something half done" in failed(operated.restore())
-    assert "nothing is damaged" in completed(operated.recover())
-    assert is_healthy(operated)
-    assert operated.database.hash_content() == saved
