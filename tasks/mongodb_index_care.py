@@ -60,7 +60,7 @@ class MongodbIndexCare:
 
     def _measure(self, url: str, member: str) -> Iterator[CollectionSpace]:
         """Ask a member itself: each has files of its own. The one without a name is the server of the URL."""
-        with connect(_address_member(url, member)) as client:
+        with connect(address_member(url, member)) as client:
             hello = client.admin.command("hello")
             database = client[self._database]
             for name, options in sorted(list_collections(database).items()):
@@ -79,7 +79,7 @@ class MongodbIndexCare:
         """Do an act: drop an index, or compact a collection on one member."""
         url = resolve(self._admin_url)
         if act.kind == "compact":
-            with connect(_address_member(url, act.member), patient=True) as client:
+            with connect(address_member(url, act.member), patient=True) as client:
                 is_primary = _is_primary(client.admin.command("hello"))
                 client[self._database].command(
                     {"compact": act.source, **({"force": True} if is_primary else {})}
@@ -113,33 +113,36 @@ def _observe_use(client: Client, database: Database[Document]) -> IndexUseFacts:
 
 def _find_why_uncounted(database: Database[Document], indexes: Sequence[IndexFacts]) -> str:
     """Read one document by an index, and see whether the server has counted it."""
-    for index in indexes:
-        if index.key != _IDENTITY:
-            continue
-        before = _count_uses(database, index)
-        if before is None:
-            return (
-                "the server does not tell this user how often: give the user of database.admin_url the role "
-                "clusterMonitor."
-            )
-        if list(database[index.source].find({}, {"_id": 1}).hint(index.name).limit(1)):
+    try:
+        for index in indexes:
+            before = _count_uses(database, index) if index.key == _IDENTITY else None
+            if before is None or not _read_by(database, index):
+                continue
             if _count_uses(database, index) != before:
                 return ""
             return (
                 f"this server does not count uses: {index.source} was read by {index.name} a moment ago, and "
                 f"the count stayed at {before}."
             )
+    except OperationFailure as error:
+        if error.code != _UNAUTHORIZED:
+            raise
+        return (
+            "the server does not tell this user how often: give the user of database.admin_url the role "
+            "clusterMonitor."
+        )
     return "no collection has a document by which to see whether this server counts uses."
 
 
 def _count_uses(database: Database[Document], index: IndexFacts) -> int | None:
-    try:
-        said = list(database[index.source].aggregate([{"$indexStats": {}}]))
-    except OperationFailure as error:
-        if error.code != _UNAUTHORIZED:
-            raise
-        return None
-    return sum(int(found["accesses"]["ops"]) for found in said if found["name"] == index.name)
+    """Return the uses of an index; None of one of which there is no count, as of a clustered collection's."""
+    said = database[index.source].aggregate([{"$indexStats": {}}])
+    counts = [int(found["accesses"]["ops"]) for found in said if found["name"] == index.name]
+    return sum(counts) if counts else None
+
+
+def _read_by(database: Database[Document], index: IndexFacts) -> bool:
+    return bool(list(database[index.source].find({}, {"_id": 1}).hint(index.name).limit(1)))
 
 
 def _find_why_not_compacted(client: Client, hello: Mapping[str, Any]) -> str:
@@ -169,7 +172,7 @@ def _is_primary(hello: Mapping[str, Any]) -> bool:
     return "setName" in hello and bool(hello.get("isWritablePrimary"))
 
 
-def _address_member(url: str, member: str) -> str:
+def address_member(url: str, member: str) -> str:
     """Given the URL of a replica set, return that of one member alone; without a member, the URL itself."""
     if not member:
         return url

@@ -21,7 +21,9 @@ _ANALYZE_ABOVE = f"""{_OPTION.format(name="autovacuum_analyze_threshold")}
 _TABLES = f"""
     SELECT {_TABLE}::text, pg_total_relation_size(c.oid), s.n_live_tup, s.n_dead_tup,
         ({_VACUUM_ABOVE})::bigint, greatest(s.last_vacuum, s.last_autovacuum),
-        s.n_mod_since_analyze, ({_ANALYZE_ABOVE})::bigint, greatest(s.last_analyze, s.last_autoanalyze)
+        s.n_mod_since_analyze, ({_ANALYZE_ABOVE})::bigint, greatest(s.last_analyze, s.last_autoanalyze),
+        -- An update that changes no indexed column, with room on the page, writes to no index.
+        s.n_tup_ins + s.n_tup_upd - s.n_tup_hot_upd
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_stat_user_tables s ON s.relid = c.oid
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {own_objects("pg_class", "c.oid")}

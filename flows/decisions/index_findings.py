@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from flows.decisions.database_upkeep import Limits, judge_upkeep
 from flows.decisions.index_use import Sample, sum_uses
 from flows.decisions.superfluous_indexes import Superfluous, find_superfluous
-from tasks.records.figures import say_bytes, say_period
+from tasks.records.figures import say_bytes, say_count, say_period
 from tasks.records.index_care import Finding, IndexCareFacts, ObservedUse, name_index
 from tasks.records.indexes import IndexFacts
 from tasks.records.service import ServiceProfile
@@ -67,10 +67,15 @@ def _judge_indexes(examined: Examined) -> Iterator[Finding]:
             sentence = f"The index {name_index(index)} is not valid: ensure-indexes can repair that."
             yield Finding(severity="warning", sentence=sentence)
     for found in examined.superfluous:
-        said = (
-            f"The index {name_index(found.index)} ({say_bytes(found.index.bytes)}) may go: {say_why(found)}."
-        )
+        costs = _say_costs(examined.facts, found.index)
+        said = f"The index {name_index(found.index)} ({costs}) may go: {say_why(found)}."
         yield Finding(severity="warning", sentence=said)
+
+
+def _say_costs(facts: IndexCareFacts, index: IndexFacts) -> str:
+    writes = next((table.index_writes for table in facts.tables if table.source == index.source), 0)
+    size = say_bytes(index.bytes)
+    return f"{size}, written to {say_count(writes, 'time')} since statistics began" if writes else size
 
 
 def _judge_counts(profile: ServiceProfile, examined: Examined) -> Iterator[Finding]:

@@ -48,10 +48,11 @@ def _go_on(found: ObservedUse, uses: int, watched: timedelta) -> ObservedUse:
 def _step(key: str, before: Sample, after: Sample) -> tuple[int, timedelta]:
     """Return the uses between two samples, and how much of the time between them they cover."""
     (earlier, old), (later, new) = before, after
-    since = new.get(_SINCE + key)
-    if since == old.get(_SINCE + key) and new[key] >= old[key]:
+    since, is_same = new.get(_SINCE + key), new.get(_SINCE + key) == old.get(_SINCE + key)
+    if is_same and new[key] >= old[key]:
         return int(new[key] - old[key]), later - earlier
-    if since is None:
+    if since is None or is_same:
+        # It began anew, and nobody says when.
         return int(new[key]), timedelta(0)
     # In seconds: a counter may have begun before there were time zones.
     covered = min(later.timestamp() - since, (later - earlier).total_seconds())

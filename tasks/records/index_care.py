@@ -39,6 +39,8 @@ class TableState(_Record):
     """Rows that were changed since the statistics were made."""
     analyze_above: int
     last_analyze: datetime | None
+    index_writes: int
+    """How often each of its indexes was written to since its statistics began."""
 
 
 class SequenceState(_Record):

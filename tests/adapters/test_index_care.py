@@ -20,7 +20,7 @@ from deployments.sandbox.endpoints import Endpoints
 from flows.decisions.index_findings import find_leftovers
 from tasks import postgresql_index_care
 from tasks.errors import NotFoundError, RunbookError
-from tasks.mongodb_index_care import MongodbIndexCare, read_reusable
+from tasks.mongodb_index_care import MongodbIndexCare, address_member, read_reusable
 from tasks.postgresql_bloat import estimate_wasted
 from tasks.postgresql_index_care import PostgresqlIndexCare
 from tasks.records.index_care import CareAct, IndexCareFacts
@@ -141,7 +141,7 @@ def test_dead_and_changed_rows_are_counted_against_what_autovacuum_reckons_with(
     postgresql.run("DELETE FROM wide WHERE number > 4000", "SELECT pg_stat_force_next_flush()")
     (table,) = (table for table in postgresql.care.observe().tables if table.source == "wide")
     assert (table.live, table.dead, table.vacuum_above) == (4000, 6000, 5007)
-    assert (table.modified, table.analyze_above) == (6000, 1050)
+    assert (table.modified, table.analyze_above, table.index_writes) == (6000, 1050, 10_000)
     assert table.last_vacuum is not None
     assert datetime.now(UTC) - table.last_vacuum < timedelta(minutes=5)
 
@@ -312,6 +312,17 @@ def test_a_dropped_index_of_a_collection_is_made_again_by_its_definition(
     made = care.observe().find("users/by_email")
     assert made is not None
     assert (made.key, made.special, made.definition) == ((("email", "-1"),), "sparse", drop.definition)
+
+
+def test_each_member_of_a_replica_set_is_asked_by_itself() -> None:
+    several = "mongodb://admin:p%40ss@a:1,b:2/admin?replicaSet=rs0&directConnection=false"
+    one = "mongodb://admin:p%40ss@b:2/admin?replicaSet=rs0&directConnection=true"
+    assert address_member(several, "b:2") == one
+    assert address_member("mongodb+srv://u:p@cluster.example.com/x?authSource=users", "b:2") == (
+        "mongodb://u:p@b:2/x?authSource=users&tls=true&directConnection=true"
+    )
+    assert address_member("mongodb://a:1", "b:2") == "mongodb://b:2/?directConnection=true"
+    assert address_member(several, "") == several
 
 
 def test_free_space_is_read_as_newer_and_older_servers_say_it() -> None:

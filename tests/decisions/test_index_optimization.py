@@ -72,6 +72,7 @@ def make_table(**changed: Any) -> TableState:
         "modified": 0,
         "analyze_above": 10_050,
         "last_analyze": NOW - 30 * HOUR,
+        "index_writes": 12_000,
     }
     return TableState(**(table | changed))
 
@@ -271,6 +272,8 @@ def test_an_unused_index_is_named_and_dropped_only_when_that_is_asked_for() -> N
     assert findings(make_facts(index), unused(index)) == {
         "The index users/email (12.0 MB) may go: nobody used it for 31 days.": "warning"
     }
+    (sentence,) = findings(make_facts(index, tables=(make_table(),)), unused(index))
+    assert "(12.0 MB, written to 12,000 times since statistics began) may go" in sentence
     assert steps(make_facts(index), unused(index)) == []
     made = plan(make_facts(index), unused(index), drop_unused=True)
     assert made.drops

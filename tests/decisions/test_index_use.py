@@ -59,6 +59,8 @@ def test_after_a_restart_the_new_counter_is_added_and_the_time_nobody_counted_is
 
 def test_a_smaller_count_of_a_counter_without_a_beginning_is_a_new_one_that_watched_nothing_yet() -> None:
     assert found(sample(0, 7, None), sample(1, 3, None), sample(2, 3, None)) == (3, 1, 1)
+    # As one index's statistics are reset, or the index is made anew: the server says when all began.
+    assert found(sample(0, 7), sample(1, 0), sample(2, 0)) == (0, 1, 1)
 
 
 def test_another_member_of_a_replica_set_is_another_counter() -> None:
