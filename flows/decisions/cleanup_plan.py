@@ -178,7 +178,7 @@ def _describe(work: RuleToClean) -> PlannedAct:
         verb = f"Archive as {work.archive_id} and delete"
         undo = f"Run restore-archive with the rule {rule.name} and the archive {work.archive_id}"
     return PlannedAct(
-        what=f"{verb} what of {rule.source} has a {rule.time_field} before {_say(work.cutoff)}",
+        what=f"{verb} what of {rule.source} has its {rule.time_field} before {_say(work.cutoff)}",
         why=f"The rule {rule.name} keeps {say_period(rule.older_than)}",
         how_many=f"about {say_count(work.entries, 'entry', 'entries')}, {say_bytes(work.raw_bytes)}",
         undo=undo,
