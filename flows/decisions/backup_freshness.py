@@ -18,9 +18,9 @@ def judge_freshness(state: RepositoryState, drill_every: timedelta, now: datetim
     """Given what a repository holds, return a sentence for each reason not to rely on it.
 
     No sentence: the newest set is young and was read back, a restore drill passed lately, and none failed
-    since.
+    since. What a restore saved before it is no backup: it holds what was replaced.
     """
-    if not state.sets:
+    if not _list_backups(state):
         return (f"There is no backup set: run nightly-backup/{state.service}.",)
     newest = _find_newest(state)
     return (
@@ -36,13 +36,17 @@ def describe_freshness(state: RepositoryState, now: datetime) -> str:
     proof = "was read back" if newest.reread_passed else "is still to be read back"
     drill = f"; a restore drill passed {say_period(now - drilled_at)} ago" if drilled_at else ""
     return (
-        f"{state.service}: {say_count(len(state.sets), 'set')}, the newest is "
+        f"{state.service}: {say_count(len(_list_backups(state)), 'set')}, the newest is "
         f"{say_period(now - newest.created_at)} old and {proof}{drill}."
     )
 
 
+def _list_backups(state: RepositoryState) -> list[SetSummary]:
+    return [found for found in state.sets if found.kind != "safety"]
+
+
 def _find_newest(state: RepositoryState) -> SetSummary:
-    return max(state.sets, key=lambda found: (found.created_at, found.set_id))
+    return max(_list_backups(state), key=lambda found: (found.created_at, found.set_id))
 
 
 def _find_drills(state: RepositoryState, *, passed: bool) -> dict[str, datetime]:

@@ -53,6 +53,7 @@ PROVEN = make_set("proven", 100, drilled=90)
         (make_set("tonight", 4), make_set("older", 30, reread_passed=False), PROVEN),
         (make_set("tonight", 4), make_set("once", 200, drilled=150, drill_passed=False), PROVEN),
         (make_set("of-a-fast-clock", -0.05), PROVEN),
+        (make_set("before-a-restore", 1, kind="safety", reread_passed=False), make_set("b", 4), PROVEN),
     ],
     ids=lambda sets: sets[0].set_id + str(len(sets)),
 )
@@ -69,6 +70,8 @@ def test_of_backups_that_can_be_relied_on_nothing_is_said(sets: tuple[SetSummary
             ["The newest set, a, is 1 day 4 h old, and 1 day 4 h is the limit: look why"],
         ),
         ((make_set("a", 52), PROVEN), ["a, is 2 days 4 h old"]),
+        ((make_set("a", 52), make_set("b", 1, kind="safety"), PROVEN), ["a, is 2 days 4 h old"]),
+        ((make_set("b", 1, kind="safety"),), ["There is no backup set: run nightly-backup/invoice."]),
         ((make_set("a", 4, reread_passed=False), PROVEN), ["The newest set, a, failed its re-read"]),
         ((make_set("a", 3.1, reread_passed=None), PROVEN), ["The newest set, a, was never read back"]),
         (
