@@ -11,7 +11,7 @@ from tasks.credentials import resolve
 from tasks.environment_file import read_variable
 from tasks.errors import AccessDeniedError, RunbookError, SourceError
 from tasks.mongodb import Client, connect, database_of, translated
-from tasks.mongodb_snapshot import list_shapes
+from tasks.mongodb_index_listing import list_collections
 from tasks.records.database_health import (
     Blocked,
     CacheReads,
@@ -37,8 +37,8 @@ _SIZES_SECONDS = 60
 _NOT_REPLICATED = re.compile(r"not running with --replSet|no replset config", re.IGNORECASE)
 _PRIMARY, _SECONDARY, _ARBITER = 1, 2, 7
 _COMMAND = re.compile(r"[A-Za-z_]{1,40}")
-# What drivers and replicas leave open on purpose.
-_STANDING = {"hello", "ismaster", "isMaster", "none"}
+# What drivers leave open on purpose, and what has to take its time.
+_STANDING = {"hello", "ismaster", "isMaster", "none", "createIndexes"}
 
 
 @retried
@@ -85,18 +85,17 @@ def _measure_database(client: Client, database: str) -> int:
 
 def _measure_collections(client: Client, database: str) -> tuple[RelationSize, ...]:
     found = []
-    for shape in list_shapes(client, database):
-        if shape.kind != "view":
-            stats = client[database].command("collStats", shape.name)
-            found.append(
-                RelationSize(
-                    name=shape.name,
-                    data_bytes=int(stats["storageSize"]),
-                    index_bytes=int(stats["totalIndexSize"]),
-                    # A time series counts its buckets only.
-                    entries=int(stats["count"]) if "count" in stats else None,
-                )
+    for name in list_collections(client[database]):
+        stats = client[database].command("collStats", name)
+        found.append(
+            RelationSize(
+                name=name,
+                data_bytes=int(stats["storageSize"]),
+                index_bytes=int(stats["totalIndexSize"]),
+                # A time series counts its buckets only.
+                entries=int(stats["count"]) if "count" in stats else None,
             )
+        )
     return tuple(sorted(found, key=lambda size: (-size.total_bytes, size.name)))
 
 
@@ -160,11 +159,21 @@ def _list_replicas(client: Client) -> Replication:
         if _NOT_REPLICATED.search(str(error)):
             return Replication()
         raise
-    return read_replica_set(status)
+    return read_replica_set(status, _list_delays(client) if len(status["members"]) > 1 else {})
 
 
-def read_replica_set(status: Document) -> Replication:
-    """Given what ``replSetGetStatus`` answers, return the primary's followers."""
+def _list_delays(client: Client) -> dict[str, float]:
+    """Return the members that are behind on purpose, and by how much."""
+    config = client.admin.command("replSetGetConfig")["config"]
+    # Servers before 5.0 call it otherwise.
+    delays = (
+        (one["host"], one.get("secondaryDelaySecs", one.get("slaveDelay"))) for one in config["members"]
+    )
+    return {host: float(seconds) for host, seconds in delays if seconds}
+
+
+def read_replica_set(status: Document, delays: Mapping[str, float]) -> Replication:
+    """Given what ``replSetGetStatus`` answers and who is behind on purpose, return who follows."""
     members = status["members"]
     newest = max((member["optimeDate"] for member in members if member["state"] == _PRIMARY), default=None)
     return Replication(
@@ -174,7 +183,7 @@ def read_replica_set(status: Document) -> Replication:
                 name=member["name"],
                 state=member["stateStr"],
                 healthy=bool(member["health"]) and member["state"] in {_SECONDARY, _ARBITER},
-                lag_seconds=_lag(newest, member),
+                lag_seconds=_lag(newest, member, delays.get(member["name"], 0.0)),
             )
             for member in members
             if member["state"] != _PRIMARY
@@ -182,10 +191,10 @@ def read_replica_set(status: Document) -> Replication:
     )
 
 
-def _lag(newest: datetime | None, member: Document) -> float | None:
+def _lag(newest: datetime | None, member: Document, on_purpose: float) -> float | None:
     if newest is None or member["state"] != _SECONDARY or "optimeDate" not in member:
         return None
-    return float(max(0.0, (newest - member["optimeDate"]).total_seconds()))
+    return float(max(0.0, (newest - member["optimeDate"]).total_seconds() - on_purpose))
 
 
 def read_cache(status: Document) -> CacheReads:

@@ -40,16 +40,17 @@ _LOCK_SECONDS = 1
 # A server that does not even say that the time is over.
 _SILENT_SECONDS = 5
 _SAME_MOMENT_SECONDS = 5
+_FOLLOWING = {"streaming", "catchup"}
 
 _LIMITS = "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)"
 _RELATIONS = """
 SELECT CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.relname END,
-       pg_table_size(c.oid), pg_indexes_size(c.oid),
+       -- NULL of a table that is being dropped.
+       coalesce(pg_table_size(c.oid), 0), coalesce(pg_indexes_size(c.oid), 0),
        CASE WHEN c.reltuples < 0 THEN NULLIF(pg_stat_get_live_tuples(c.oid), 0) ELSE c.reltuples END::bigint
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'
-ORDER BY pg_total_relation_size(c.oid) DESC, 1
 """
 _LIMIT = """
 SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
@@ -150,10 +151,11 @@ def _measure_database(connection: Connection) -> int:
 
 
 def _measure_tables(connection: Connection) -> tuple[RelationSize, ...]:
-    return tuple(
+    found = (
         RelationSize(name=name, data_bytes=data, index_bytes=indexes, entries=entries)
         for name, data, indexes, entries in connection.execute(_RELATIONS.encode())
     )
+    return tuple(sorted(found, key=lambda size: (-size.total_bytes, size.name)))
 
 
 def _measure_disk(connection: Connection) -> Disk:
@@ -196,7 +198,7 @@ def _list_replicas(connection: Connection) -> Replication:
     require_monitor(connection)
     return Replication(
         replicas=tuple(
-            Replica(name=name, state=state, healthy=state == "streaming", lag_seconds=lag)
+            Replica(name=name, state=state, healthy=state in _FOLLOWING, lag_seconds=lag)
             for name, state, lag in connection.execute(_REPLICAS.encode())
         ),
         slots=tuple(

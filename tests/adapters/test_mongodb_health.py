@@ -226,9 +226,10 @@ def test_an_operation_is_shown_by_its_commands_name_and_no_value(changed: Docume
         {"ns": "local.oplog.rs", "op": "getmore"},
         {"command": {"hello": 1}, "ns": "admin.$cmd"},
         {"op": "none"},
+        {"command": {"createIndexes": "auditLogs"}},
         {"client": ""},
     ],
-    ids=["idle", "just begun", "a replica's", "a driver's", "nothing", "the server's own"],
+    ids=["idle", "just begun", "a replica's", "a driver's", "nothing", "an index", "the server's own"],
 )
 def test_what_is_left_open_on_purpose_is_no_long_operation(changed: Document) -> None:
     assert list(read_operation(operation(**changed))) == []
@@ -259,8 +260,10 @@ def test_replicas_are_held_against_the_primary() -> None:
                 {"name": "d", "state": 7, "stateStr": "ARBITER", "health": 1.0},
                 member("e", 8, "(not reachable/healthy)", 900, health=0.0),
                 member("f", 3, "RECOVERING", 900),
+                member("g", 2, "SECONDARY", 3605),
             ]
-        }
+        },
+        {"g": 3600.0},
     )
     assert found.has_primary
     seen = [(one.name, one.healthy, one.lag_seconds) for one in found.replicas]
@@ -270,10 +273,12 @@ def test_replicas_are_held_against_the_primary() -> None:
         ("d", True, None),
         ("e", False, None),
         ("f", False, None),
+        # Behind on purpose, by an hour.
+        ("g", True, 5),
     ]
 
 
 def test_a_set_without_a_primary_is_told() -> None:
-    found = read_replica_set({"members": [member("b", 2, "SECONDARY", 0)]})
+    found = read_replica_set({"members": [member("b", 2, "SECONDARY", 0)]}, {})
     assert not found.has_primary
     assert found.replicas[0].lag_seconds is None
