@@ -20,6 +20,8 @@ _LIST = re.compile(r"\((?:\s*\?\s*,)+\s*\?\s*\)")
 _ROWS = re.compile(r"\(\?\)(?:\s*,\s*\(\?\))+")
 # A parameter, which the lexer would take for the beginning of a string in dollars.
 _PARAMETER = re.compile(r"(?<![\w$])\$[0-9]+")
+# A remark ends the operator that it touches, which the lexer does not know: ||/* of all */
+_REMARK = re.compile(r"(/\*|--)")
 # Within these, a string that begins with a dollar is a value and no field's path.
 _VALUES_WITHIN = {"$match", "$literal", "filter", "query", "q"}
 _DIRECTED = {"$sort", "sort", "$project", "projection", "hint"}
@@ -68,7 +70,7 @@ def _mask_mapping(value: Mapping[Any, Any], within: str, *, paths: bool, depth: 
 
 def mask_sql(text: str) -> str:
     """Given a statement, return it without literals and comments; one that cannot be read is not shown."""
-    text = _PARAMETER.sub("0", text)
+    text = _REMARK.sub(r" \1", _PARAMETER.sub("0", text))
     try:
         tokens = Postgres().tokenize(text)
     except TokenError:
@@ -95,4 +97,6 @@ def _say_tokens(text: str, tokens: Sequence[Token]) -> Iterable[str]:
 
 def _is_value(text: str, token: Token) -> bool:
     kind = token.token_type.name
-    return kind == "NUMBER" or "STRING" in kind or text[token.start] in "'$"
+    said = text[token.start : token.end + 1]
+    # A name may hold a dollar, and hardly ever does: a value that was misread does.
+    return kind == "NUMBER" or "STRING" in kind or "'" in said or "$" in said
