@@ -22,6 +22,8 @@ def find_duplicates(collection: Collection[Document], fields: Sequence[str]) -> 
     stages: list[Document] = [
         {"$project": {k: {"$ifNull": [f"${field}", None]} for k, field in pairs.items()}}
     ]
+    # What an index takes an empty array for depends on where it is: the build itself is the better judge.
+    stages += [{"$match": {k: {"$ne": []} for k in pairs}}]
     stages += [{"$unwind": {"path": f"${k}", "preserveNullAndEmptyArrays": True}} for k in pairs]
     value = {k: {"$ifNull": [f"${k}", None]} for k in pairs}
     # Twice in one document's array is once in the index.

@@ -64,6 +64,9 @@ class MongodbIndexes:
         if index.unique:
             specification["unique"] = True
         with connect(self._url, patient=True) as client, _judged(self._database, index):
+            collation = list_collections(client[self._database]).get(index.source, {}).get("collation")
+            if collation is not None:
+                specification["collation"] = collation
             if client.server_info()["versionArray"][:2] < _NEVER_BLOCKS:
                 specification["background"] = True
             client[self._database].command({"createIndexes": index.source, "indexes": [specification]})
