@@ -2,6 +2,7 @@
 """How much of a PostgreSQL B-tree is empty: read by pgstattuple where it is installed, else estimated."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -10,8 +11,7 @@ from tasks.postgresql_catalog import own_objects
 from tasks.postgresql_index_listing import SOURCE
 from tasks.records.index_care import IndexBloat
 
-# A page's header and a B-tree's own at its end; a tuple's header and its line pointer.
-_PAGE, _TUPLE, _POINTER, _ALIGNMENT = 24 + 16, 8, 4, 8
+_POINTER, _ALIGNMENT = 4, 8
 _DEFAULT_FILL = 90
 # Columns have statistics under their table, expressions under their index.
 _WIDTH = """
@@ -43,6 +43,19 @@ _EXTENSION = """
     WHERE extname = 'pgstattuple'"""
 
 
+@dataclass(frozen=True)
+class Pages:
+    """How a file is laid out: its pages' size, how full they are made, and their and an entry's headers.
+
+    A B-tree's unless it is said otherwise: its pages have a header at their end as well.
+    """
+
+    block: int
+    fill: int
+    header: int = 24 + 16
+    entry_header: int = 8
+
+
 def list_bloat(connection: psycopg.Connection) -> tuple[IndexBloat, ...]:
     """Return how much of each B-tree is empty; one without statistics that nobody can read is left out."""
     extension = connection.execute(_EXTENSION).fetchone()
@@ -55,7 +68,7 @@ def _list_bloat(connection: psycopg.Connection, schema: str | None) -> Iterator[
         wasted = _read_wasted(connection, schema, oid, fill, block) if schema else None
         measured = wasted is not None
         if wasted is None and known and tuples >= 0:
-            wasted = estimate_wasted(size, tuples, float(width or 0), fill, block)
+            wasted = estimate_wasted(size, tuples, float(width or 0), Pages(block, fill))
         if wasted is not None:
             yield IndexBloat(source=source, name=name, wasted=wasted, measured=measured)
 
@@ -78,11 +91,11 @@ def _read_wasted(
     return max(0.0, 1 - float((needed + internal + 1) * block / size))
 
 
-def estimate_wasted(size: int, tuples: float, width: float, fill: int, block: int) -> float:
-    """Given an index's bytes, its entries and their average width, return how much of it should be empty.
+def estimate_wasted(size: int, entries: float, width: float, pages: Pages) -> float:
+    """Given a file's bytes, its entries and their average width, return how much of it should be empty.
 
-    It is too low where many entries are alike, which the server keeps as one.
+    It is too low where an index has many entries alike, which the server keeps as one.
     """
-    entry = _TUPLE + -(-width // _ALIGNMENT) * _ALIGNMENT + _POINTER
-    pages = tuples * entry / ((block - _PAGE) * fill / 100) + 1
-    return max(0.0, 1 - pages * block / size) if size else 0.0
+    entry = pages.entry_header + -(-width // _ALIGNMENT) * _ALIGNMENT + _POINTER
+    needed = entries * entry / ((pages.block - pages.header) * pages.fill / 100) + 1
+    return max(0.0, 1 - needed * pages.block / size) if size else 0.0

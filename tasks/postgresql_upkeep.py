@@ -3,6 +3,7 @@
 
 import psycopg
 
+from tasks.postgresql_bloat import Pages, estimate_wasted
 from tasks.postgresql_catalog import own_objects
 from tasks.postgresql_index_listing import SOURCE
 from tasks.records.index_care import SequenceState, TableState, TransactionAge
@@ -18,12 +19,22 @@ _VACUUM_ABOVE = f"""least(
     nullif(current_setting('autovacuum_vacuum_max_threshold', true)::float8, -1))"""
 _ANALYZE_ABOVE = f"""{_OPTION.format(name="autovacuum_analyze_threshold")}
     + {_OPTION.format(name="autovacuum_analyze_scale_factor")} * greatest(c.reltuples, 0)"""
+# Nothing where a column has no statistics.
+_WIDTH = """
+    SELECT CASE WHEN bool_and(t.avg_width IS NOT NULL) THEN sum((1 - t.null_frac) * t.avg_width) END
+    FROM pg_attribute a LEFT JOIN pg_stats t ON t.schemaname = n.nspname AND t.tablename = c.relname
+        AND t.attname = a.attname AND NOT t.inherited
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped"""
 _TABLES = f"""
     SELECT {_TABLE}::text, pg_total_relation_size(c.oid), s.n_live_tup, s.n_dead_tup,
         ({_VACUUM_ABOVE})::bigint, greatest(s.last_vacuum, s.last_autovacuum),
         s.n_mod_since_analyze, ({_ANALYZE_ABOVE})::bigint, greatest(s.last_analyze, s.last_autoanalyze),
         -- An update that changes no indexed column, with room on the page, writes to no index.
-        s.n_tup_ins + s.n_tup_upd - s.n_tup_hot_upd
+        s.n_tup_ins + s.n_tup_upd - s.n_tup_hot_upd,
+        pg_relation_size(c.oid), c.reltuples, ({_WIDTH}),
+        coalesce((SELECT option_value FROM pg_options_to_table(c.reloptions)
+            WHERE option_name = 'fillfactor')::int, 100),
+        current_setting('block_size')::int
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_stat_user_tables s ON s.relid = c.oid
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {own_objects("pg_class", "c.oid")}
@@ -64,9 +75,15 @@ _HOLDERS = """
 
 def list_table_states(connection: psycopg.Connection) -> tuple[TableState, ...]:
     """Return what vacuum has left of each table, as the server counts it."""
-    fields = tuple(TableState.model_fields)
-    rows = connection.execute(_TABLES.encode()).fetchall()
-    return tuple(TableState.model_validate(dict(zip(fields, row, strict=True))) for row in rows)
+    found = []
+    for row in connection.execute(_TABLES.encode()).fetchall():
+        *told, size, rows, width, fill, block = row
+        wasted = 0.0
+        if width is not None and rows >= 0:
+            wasted = estimate_wasted(size, rows, float(width), Pages(block, fill, header=24, entry_header=24))
+        fields = zip(TableState.model_fields, (*told, round(wasted * size)), strict=True)
+        found.append(TableState.model_validate(dict(fields)))
+    return tuple(found)
 
 
 def list_sequences(connection: psycopg.Connection) -> tuple[SequenceState, ...]:

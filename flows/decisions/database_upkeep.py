@@ -19,9 +19,11 @@ class Limits:
     # A B-tree filled in random order settles at two thirds full by itself.
     wasted_share: float = 0.3
     wasted_bytes: int = 10_000_000
-    # MongoDB fills what is free in a file again; to give it back pays only when much of it is.
+    # What is free in a file is filled again; to give it back to the disk pays only when it is much.
     reusable_share: float = 0.3
     reusable_bytes: int = 100_000_000
+    # A table that is rewritten keeps everybody out, so that little is no reason to.
+    table_share: float = 0.5
     dead_share: float = 0.2
     rows: int = 1_000
     # Autovacuum looks once a minute: what it has not begun by then, it does not get to.
@@ -39,10 +41,7 @@ def choose_vacuums(facts: IndexCareFacts, limits: Limits) -> tuple[TableState, .
     found = [
         table
         for table in facts.tables
-        if table.dead >= limits.rows
-        and share_of_dead(table) > limits.dead_share
-        and table.dead > table.vacuum_above
-        and _is_behind(table.last_vacuum, facts.observed_at, limits)
+        if _is_mostly_dead(table, limits) and _is_behind(table.last_vacuum, facts.observed_at, limits)
     ]
     return tuple(sorted(found, key=share_of_dead, reverse=True))
 
@@ -63,6 +62,11 @@ def share_of_dead(table: TableState) -> float:
     return table.dead / max(table.live + table.dead, 1)
 
 
+def _is_mostly_dead(table: TableState, limits: Limits) -> bool:
+    is_much = table.dead >= limits.rows and share_of_dead(table) > limits.dead_share
+    return is_much and table.dead > table.vacuum_above
+
+
 def _is_behind(last: datetime | None, now: datetime, limits: Limits) -> bool:
     return last is None or now - last > limits.behind_after
 
@@ -73,24 +77,31 @@ def judge_upkeep(facts: IndexCareFacts, limits: Limits) -> Iterator[Finding]:
         yield from _judge_sequence(sequence, limits)
     for age in facts.ages:
         yield from _judge_age(age, limits)
-    behind = {table.source for table in choose_vacuums(facts, limits)}
     for table in facts.tables:
-        if (
-            table.source not in behind
-            and table.last_vacuum is not None
-            and table.dead >= limits.rows
-            and share_of_dead(table) > limits.dead_share
-            and table.dead > table.vacuum_above
-        ):
-            since = say_period(facts.observed_at - table.last_vacuum)
-            yield Finding(
-                severity="warning",
-                sentence=(
-                    f"{table.source} ({say_bytes(table.bytes)}) was vacuumed {since} ago and still has "
-                    f"{say_count(table.dead, 'dead row')} to {table.live:,} live ones: see whether a "
-                    "transaction is open for long."
-                ),
-            )
+        yield from _judge_table(table, facts.observed_at, limits)
+
+
+def _judge_table(table: TableState, now: datetime, limits: Limits) -> Iterator[Finding]:
+    wasted = table.wasted_bytes
+    if wasted > limits.reusable_bytes and wasted > limits.table_share * table.bytes:
+        yield Finding(
+            severity="warning",
+            sentence=(
+                f"{table.source} ({say_bytes(table.bytes)}) should have {say_bytes(wasted)} empty, as "
+                "estimated: new rows fill that again; the disk gets it back only by VACUUM FULL, which keeps "
+                "everybody out."
+            ),
+        )
+    if _is_mostly_dead(table, limits) and not _is_behind(table.last_vacuum, now, limits):
+        yield Finding(
+            severity="warning",
+            sentence=(
+                f"{table.source} ({say_bytes(table.bytes)}) was vacuumed less than "
+                f"{say_period(limits.behind_after)} ago and still has "
+                f"{say_count(table.dead, 'dead row')} to {table.live:,} live ones: see whether a transaction "
+                "is open for long."
+            ),
+        )
 
 
 def _judge_sequence(sequence: SequenceState, limits: Limits) -> Iterator[Finding]:

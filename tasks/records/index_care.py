@@ -41,6 +41,8 @@ class TableState(_Record):
     last_analyze: datetime | None
     index_writes: int
     """How often each of its indexes was written to since its statistics began."""
+    wasted_bytes: int = 0
+    """Of its own file, what should be empty as estimated; 0 where there are no statistics."""
 
 
 class SequenceState(_Record):

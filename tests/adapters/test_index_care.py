@@ -21,7 +21,7 @@ from flows.decisions.index_findings import find_leftovers
 from tasks import postgresql_index_care
 from tasks.errors import NotFoundError, RunbookError
 from tasks.mongodb_index_care import MongodbIndexCare, address_member, read_reusable
-from tasks.postgresql_bloat import estimate_wasted
+from tasks.postgresql_bloat import Pages, estimate_wasted
 from tasks.postgresql_index_care import PostgresqlIndexCare
 from tasks.records.index_care import CareAct, IndexCareFacts
 
@@ -120,12 +120,25 @@ def test_the_estimate_and_the_measurement_agree_before_and_after_rows_went(postg
 
 def test_without_statistics_nothing_is_estimated(postgresql: Postgresql) -> None:
     assert "wide_body" not in postgresql.bloat()
+    assert {table.wasted_bytes for table in postgresql.care.observe().tables} == {0}
 
 
 def test_an_empty_index_wastes_nothing() -> None:
-    assert estimate_wasted(0, 0, 0, 90, 8192) == 0
-    assert estimate_wasted(8192, 0, 0, 90, 8192) == 0
-    assert estimate_wasted(819_200, 0, 8, 90, 8192) == pytest.approx(0.99)
+    assert estimate_wasted(0, 0, 0, Pages(8192, 90)) == 0
+    assert estimate_wasted(8192, 0, 0, Pages(8192, 90)) == 0
+    assert estimate_wasted(819_200, 0, 8, Pages(8192, 90)) == pytest.approx(0.99)
+
+
+def test_how_empty_a_table_is_is_estimated(postgresql: Postgresql) -> None:
+    def empty_share() -> float:
+        postgresql.run("VACUUM ANALYZE wide")
+        (table,) = (table for table in postgresql.care.observe().tables if table.source == "wide")
+        ((size,),) = postgresql.run("SELECT pg_relation_size('wide')")
+        return table.wasted_bytes / float(size)
+
+    assert empty_share() < 0.05
+    postgresql.run("DELETE FROM wide WHERE number % 10 > 0")
+    assert empty_share() == pytest.approx(0.9, abs=0.03)
 
 
 # --- PostgreSQL: tables, sequences, transactions ---

@@ -209,7 +209,16 @@ def test_dead_rows_that_a_vacuum_of_a_moment_ago_left_are_somebodys_who_reads() 
         for said in findings(make_facts(tables=(make_table(dead=90_000, last_vacuum=NOW - HOUR / 2),)))
         if "vacuumed" in said
     ]
-    assert "was vacuumed 30 min ago and still has 90,000 dead rows" in sentence
+    assert "was vacuumed less than 1 h ago and still has 90,000 dead rows" in sentence
+
+
+@pytest.mark.parametrize(("wasted", "told"), [(100_000_001, True), (100_000_000, False)])
+def test_a_table_that_is_mostly_empty_is_named_and_left_to_a_person(wasted: int, told: bool) -> None:
+    facts = make_facts(tables=(make_table(bytes=199_000_000, wasted_bytes=wasted),))
+    assert any("VACUUM FULL" in said for said in findings(facts)) == told
+    large = make_facts(tables=(make_table(bytes=200_000_010, wasted_bytes=100_000_001),))
+    assert not any("VACUUM FULL" in said for said in findings(large))
+    assert steps(facts) == []
 
 
 # --- What a person must know ---
