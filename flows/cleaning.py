@@ -44,7 +44,7 @@ def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
     if dry_run:
         if RUNBOOK in list_open_journals(profile):
             raise RefusedError(
-                f"{profile.name}: a {RUNBOOK} is under way, or was killed and left something half done, so "
+                f"{profile.name}: an {RUNBOOK} is under way, or was killed and left something half done, so "
                 "there is nothing to plan from: start it without dry_run, it puts that right first."
             )
         return
@@ -83,6 +83,8 @@ def _finish_after_failure(profile: ServiceProfile, plan: CleanupPlan, journal: J
     try:
         return f"Until then: {say_cleaned(finish(profile, plan, journal))}"
     except RunbookError as error:
+        if len(journal.entries) == 1:
+            return "Nothing was changed."
         return f"What was begun could not be finished: {error} Start {RUNBOOK} again: it finishes that first."
 
 

@@ -10,6 +10,7 @@
 - ``kill_after_step``: SIGKILL just after the first line of that step is on the disk;
 - ``pause_before``: wait before the n-th change of the store until the test lets it go on;
 - ``pause_when_called``: wait when "module:function" is called until the test lets it go on;
+- ``set``: "module:NAME" to the value that it has in the run;
 - ``go``: the file that lets it go on;
 - ``retry_seconds``: wait so long between the tries of a task.
 """
@@ -144,6 +145,9 @@ def run(order: dict[str, Any]) -> None:
     watch_changes(order)
     die_around_steps(order)
     flow = find_flow(order["flow"])
+    for name, value in order.get("set", {}).items():
+        module, _, constant = name.partition(":")
+        setattr(importlib.import_module(module), constant, value)
     if called := order.get("kill_when_called"):
         replace(called, lambda _: die)
     if called := order.get("pause_when_called"):

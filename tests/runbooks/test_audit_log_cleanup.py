@@ -1,12 +1,16 @@
 """audit-log-cleanup: what is old is in the archives exactly once and gone, and nothing else is touched."""
 
+import gzip
 import json
+import os
+import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, cast
 
 import psycopg
@@ -15,10 +19,13 @@ from bson.raw_bson import RawBSONDocument
 from prefect.client.schemas.objects import State
 
 from flows.audit_log_cleanup import audit_log_cleanup
+from tasks.archive_entries import split_entries
 from tasks.archives import ArchiveStore, open_archives
+from tasks.history import Measurement, record_measurement
 from tasks.journal import list_open_journals
 from tasks.mongodb import RAW
 from tests.runbooks.conftest import (
+    Children,
     Kind,
     Ledger,
     Ledgers,
@@ -26,6 +33,7 @@ from tests.runbooks.conftest import (
     PostgresqlDatabase,
     artifacts_of,
     completed,
+    failed,
 )
 
 RULE = {"name": "audit", "source": "audit", "time_field": "at", "older_than": "P365D", "batch": 10}
@@ -37,19 +45,20 @@ class Health:
     """A health URL of a test's own: what it answers, and how late."""
 
     def __init__(self) -> None:
-        self.answers: list[tuple[float, str]] = []
+        self.late, self.status = 0.0, "OK"
         self.asked = 0
+        self.on_asked: Callable[[], object] = lambda: None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked += 1
-                late, status = outer.answers.pop(0) if outer.answers else (0.0, "OK")
-                time.sleep(late)
+                outer.on_asked()
+                time.sleep(outer.late)
                 self.send_response(200)
                 self.send_header("content-type", "application/json")
                 self.end_headers()
-                self.wfile.write(json.dumps({"status": status}).encode())
+                self.wfile.write(json.dumps({"status": outer.status}).encode())
 
             def log_message(self, *_: Any) -> None: ...
 
@@ -138,8 +147,24 @@ class Audited:
     def clean(self, **parameters: Any) -> State[Any]:
         return cast("State[Any]", audit_log_cleanup(self.ledger.name, **parameters, return_state=True))
 
-    def parts_in_store(self) -> list[str]:
-        return [key for key in self.ledger.listing() if "/archives/" in key and not key.endswith(".json")]
+    def in_store(self) -> set[bytes]:
+        """Return every entry of any part in the store, published or not, read without the flows' code."""
+        keys = [key for key in self.ledger.listing() if "/archives/" in key and not key.endswith(".json")]
+        raw = b"".join(gzip.decompress((self.ledger.root / key).read_bytes()) for key in keys)
+        return set(split_entries(self.ledger.kind, raw, "the store"))
+
+    def change(self, identity: int, body: str) -> None:
+        """Change one entry, as the application may at any time."""
+        database = self.ledger.database
+        assert isinstance(database, MongodbDatabase)
+        database.database["audit"].update_one({"_id": identity}, {"$set": {"body": body}})
+
+    def must_have_archived(self, old: set[bytes], rest: set[bytes]) -> None:
+        """Assert that these are archived exactly once and gone, and the rest is there as it was."""
+        assert self.entries() == rest
+        assert self.archived() == Counter(old)
+        assert self.in_store() == old
+        assert list_open_journals(self.ledger.profile) == ()
 
 
 def audited(ledgers: Ledgers, health: Health, kind: Kind) -> Audited:
@@ -167,9 +192,7 @@ def test_what_is_old_is_archived_and_gone_and_nothing_else_is_touched(
     (manifest,) = log.archives.list_archives("audit")
     assert completed(state).startswith("ledger: 60 entries deleted by audit, ")
     assert manifest.archive_id in completed(state)
-    assert log.entries() == before - old
-    assert log.archived() == Counter(old)
-    assert list_open_journals(log.ledger.profile) == ()
+    log.must_have_archived(old, before - old)
     shown = artifacts_of(state)
     assert "about 60 entries" in shown["audit-log-cleanup-plan-ledger"]
     assert manifest.archive_id in shown["audit-log-cleanup-plan-ledger"]
@@ -178,3 +201,219 @@ def test_what_is_old_is_archived_and_gone_and_nothing_else_is_touched(
     assert "archived" in shown["audit-log-cleanup-done-ledger"]
     assert completed(log.clean()) == "ledger: Nothing was deleted."
     assert log.archived() == Counter(old)
+
+
+def test_a_rule_without_an_archive_may_leave_nothing(log: Audited) -> None:
+    log.clean_by(RULE | {"older_than": "PT0S", "archive": False, "may_empty": True})
+    state = log.clean()
+    assert completed(state) == "ledger: 90 entries deleted by audit, without an archive."
+    assert "It cannot be undone" in artifacts_of(state)["audit-log-cleanup-plan-ledger"]
+    log.must_have_archived(set(), set())
+
+
+def test_an_entry_that_changes_under_our_hands_is_archived_as_it_was_when_it_went(
+    log: Audited, health: Health
+) -> None:
+    before, old = log.entries(), log.old()
+    health.on_asked = lambda: log.change(30, "changed") if health.asked == 2 else None
+    (was,) = {entry for entry in old if log.identity(entry) == 30}
+    completed(log.clean())
+    (now,) = set(log.archived()) - old
+    assert b"changed" in now
+    log.must_have_archived(old - {was} | {now}, before - old)
+
+
+def test_a_dry_run_shows_the_plan_and_changes_nothing(log: Audited) -> None:
+    before, listing = log.entries(), log.ledger.listing()
+    state = log.clean(dry_run=True)
+    assert completed(state) == "ledger: dry run, the plan is shown and nothing was done."
+    assert "about 60 entries" in artifacts_of(state)["audit-log-cleanup-plan-ledger"]
+    assert log.entries() == before
+    assert log.ledger.listing() == listing
+    assert [path.name for path in (log.ledger.folder / "state" / "ledger").iterdir()] == ["journals"]
+
+
+# --- It is refused ---
+
+
+def test_a_rule_that_is_refused_keeps_no_other_from_its_work(log: Audited) -> None:
+    before, old = log.entries(), log.old()
+    database = cast("MongodbDatabase", log.ledger.database).database
+    database["texts"].insert_many([{"_id": 1, "at": "2019-01-01"}, {"_id": 2, "at": NOW}])
+    held = {entry for entry in old if log.identity(entry) < 5}
+    log.clean_by(
+        RULE | {"name": "typo", "source": "audti"},
+        RULE | {"name": "field", "time_field": "att"},
+        RULE | {"name": "texts", "source": "texts"},
+        RULE | {"name": "all", "older_than": "PT0S"},
+        RULE | {"legal_hold": {"_id": {"$lt": 5}}},
+    )
+
+    state = log.clean()
+
+    said = failed(state)
+    assert said.startswith("ledger: 55 entries deleted by audit, ")
+    assert "typo: there is no audti in the database. Did you mean audit?" in said
+    assert "field: no entry of audit has a time in att: correct time_field." in said
+    assert "texts: 1 entry of texts with something else than a time in at, as _id 1," in said
+    assert "all: the newest entry of audit is of" in said
+    log.must_have_archived(old - held, before - old | held)
+    assert database["texts"].count_documents({}) == 2
+    assert "5 expired and are held" in artifacts_of(state)["audit-log-cleanup-expired-ledger"]
+
+
+def test_a_clock_that_went_back_since_the_last_run_is_refused(log: Audited) -> None:
+    before = log.entries()
+    values = {"entries": 1.0, "storage_bytes": 1.0, "freed": 0.0}
+    tomorrow = Measurement(at=NOW + timedelta(days=1), values=values)
+    record_measurement(log.ledger.profile, "cleanup-audit", tomorrow)
+    said = failed(log.clean())
+    assert "the clock is wrong, or was then" in said
+    assert said.endswith("Nothing was changed.")
+    assert log.entries() == before
+
+
+# --- The application suffers, or it is late ---
+
+
+def test_it_waits_while_the_application_is_slow(log: Audited, health: Health) -> None:
+    before, old = log.entries(), log.old()
+    log.clean_by(RULE, pause_above_latency="PT0.1S")
+
+    def recover() -> None:
+        health.late = 0.15 if health.asked in {2, 3} else 0.0
+
+    health.on_asked = recover
+    completed(log.clean())
+    # Six batches, and two looks at which it was slow.
+    assert health.asked == 8
+    log.must_have_archived(old, before - old)
+
+
+def test_an_application_that_does_not_recover_ends_the_run_with_what_was_deleted_archived(
+    log: Audited, health: Health
+) -> None:
+    before, old = log.entries(), log.old()
+    log.clean_by(RULE, longest_pause="PT0.3S")
+
+    def fall_ill() -> None:
+        health.status = "OK" if health.asked <= 2 else "DOWN"
+
+    health.on_asked = fall_ill
+    said = failed(log.clean())
+    assert "cleanup waited 0.3 s for the application to recover" in said
+    assert "its status is 'DOWN'" in said
+    assert "Until then: 20 entries deleted by audit" in said
+    gone = before - log.entries()
+    assert len(gone) == 20
+    log.must_have_archived(gone, before - gone)
+
+    health.on_asked, health.status = lambda: None, "OK"
+    completed(log.clean())
+    assert log.archived() == Counter(old)
+
+
+def test_at_its_hour_it_ends_with_the_part_under_way_and_says_what_is_left(
+    log: Audited, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, old = log.entries(), log.old()
+    monkeypatch.setattr("tasks.cleanup_work._MOST_ENTRIES", 20)
+    monkeypatch.setattr("tasks.cleanup_work.has_passed", lambda deadline: deadline and health.asked >= 3)
+    log.clean_by(RULE, stop_at="05:00")
+    said = completed(log.clean())
+    assert "40 entries deleted by audit" in said
+    assert said.endswith("It was time to stop: 20 entries are left for the next run.")
+    gone = before - log.entries()
+    assert gone < old
+    log.must_have_archived(gone, before - gone)
+
+
+# --- Something fails ---
+
+
+@pytest.mark.usefixtures("quick_retries")
+def test_nothing_is_deleted_when_the_store_is_down(ledgers: Ledgers, health: Health) -> None:
+    log = Audited(ledgers.make("mongodb", "s3"), health)
+    before = log.entries()
+    log.ledger.change(backup={"destination": {"endpoint_url": "http://127.0.0.1:9"}})
+    said = failed(log.clean())
+    assert "127.0.0.1:9" in said
+    assert said.endswith("Nothing was changed.")
+    assert log.entries() == before
+    assert list_open_journals(log.ledger.profile) == ()
+
+
+def test_a_store_that_is_full_keeps_what_was_deleted(
+    log: Audited, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.cleanup_work._MOST_ENTRIES", 20)
+    for n in range(OLD):
+        log.change(n, os.urandom(500).hex())
+    before, old = log.entries(), log.old()
+    log.ledger.change(backup={"destination": {"url": small_disk.as_uri()}})
+    said = failed(log.clean())
+    assert "no room" in said or "no space" in said
+    gone = before - log.entries()
+    assert 0 < len(gone) < OLD
+
+    (log.ledger.folder / "repository").mkdir(exist_ok=True)
+    log.ledger.change(backup={"destination": {"url": log.ledger.root.as_uri()}})
+    subprocess.run(["cp", "-r", f"{small_disk}/.", str(log.ledger.root)], check=True)
+    completed(log.clean())
+    log.must_have_archived(old, before - old)
+
+
+def test_rows_that_a_trigger_keeps_are_named_and_not_in_the_archive(ledgers: Ledgers, health: Health) -> None:
+    log = audited(ledgers, health, "postgresql")
+    before, old = log.entries(), log.old()
+    kept = {entry for entry in old if log.identity(entry) in {7, 8}}
+    cast("PostgresqlDatabase", log.ledger.database).execute(
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER keep BEFORE DELETE ON audit FOR EACH ROW WHEN (OLD.id IN (7, 8))"
+        "EXECUTE FUNCTION keep()"
+    )
+    said = failed(log.clean())
+    assert "2 entries of audit were not deleted, although they are there and nobody changed them" in said
+    log.must_have_archived(old - kept, before - old | kept)
+
+
+# --- It is killed ---
+
+SMALL = {"tasks.cleanup_work:_MOST_ENTRIES": 10}
+BATCHED = RULE | {"batch": 5}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("kind", "orders"),
+    [
+        (
+            "mongodb",
+            [
+                *({"kill_after_journal": line} for line in (2, 3, 4, 9)),
+                # A part is written and not yet in the journal.
+                {"kill_when_called": "tasks.archives:split_entries"},
+                {"kill_after_step": "published"},
+                {"kill_when_called": "flows.cleaning:publish_done"},
+            ],
+        ),
+        (
+            "postgresql",
+            [*({"kill_after_journal": line} for line in (2, 3)), {"kill_after_step": "published"}],
+        ),
+    ],
+)
+def test_killed_again_and_again_everything_old_is_archived_exactly_once(
+    ledgers: Ledgers, health: Health, children: Children, kind: Kind, orders: list[dict[str, Any]]
+) -> None:
+    log = audited(ledgers, health, kind)
+    log.clean_by(BATCHED)
+    before, old = log.entries(), log.old()
+    for order in orders:
+        killed = children.start(log.ledger, "audit_log_cleanup", set=SMALL, **order)
+        assert killed.wait() is None, order
+        assert log.entries() >= before - old
+        assert log.entries() | log.in_store() == before, order
+        assert failed(log.clean(dry_run=True)).endswith("it puts that right first.")
+    completed(log.clean())
+    log.must_have_archived(old, before - old)
