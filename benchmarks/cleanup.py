@@ -197,7 +197,8 @@ def measure(console: Console, bench: Bench, rounds: int) -> list[Figure]:
         ours.append(bench.clean(bench.documents))
         console.print(
             f"Round {number}: deleteMany {bare[-1]}; cleanup {ours[-1]}, the whole run "
-            f"{ours[-1].whole:.1f} s, {ours[-1].peak_bytes / _MEGABYTE:.0f} MB; idle: reads up to {idle[-1] * _MILLISECONDS:.1f} ms"
+            f"{ours[-1].whole:.1f} s, {ours[-1].peak_bytes / _MEGABYTE:.0f} MB; "
+            f"idle: reads up to {idle[-1] * _MILLISECONDS:.1f} ms"
         )
     return judge(small, bare, ours, idle)
 

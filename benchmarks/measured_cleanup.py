@@ -1,6 +1,7 @@
 """Run one audit-log-cleanup in this process and print, as seconds of the host's clock, when it did what.
 
-``began`` and ``ended`` are the whole run; ``from`` and ``until`` what its journal spans: archiving and deleting.
+``began`` and ``ended`` are the whole run; ``from`` and ``until`` what its journal spans: archiving and
+deleting.
 """
 
 import json
