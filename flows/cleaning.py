@@ -16,7 +16,7 @@ from tasks.cleanup_work import clean_rule, finish_rule
 from tasks.errors import RefusedError, RunbookError
 from tasks.journal import Journal, list_open_journals
 from tasks.mutation import BEGAN, settling
-from tasks.records.cleanup import CleanedRule
+from tasks.records.cleanup import AfterCleaning, CleanedRule, RuleFacts, RuleToClean
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run, read_clock
 from tasks.swapping import open_swap_server
@@ -92,19 +92,25 @@ def conclude(
     profile: ServiceProfile, plan: CleanupPlan, cleaned: tuple[CleanedRule, ...], *, finished: bool
 ) -> tuple[tuple[str, ...], str]:
     """Look again, read the archives back, show what was freed; return complaints, and what was done."""
-    cutoffs = {work.rule.name: work.cutoff for work in plan.rules}
-    after = list(plan.facts)
-    for place, rule in enumerate(profile.cleanup.rules):
-        if rule.name in cutoffs:
-            after[place] = cleanup_observing.observe_rule(profile, rule, cutoffs[rule.name])
+    works = {work.rule.name: work for work in plan.rules}
+    pairs = [
+        (found, _look_again(profile, found, works.get(found.rule))) for found in plan.facts if found.exists
+    ]
     for done in cleaned:
         cleanup_observing.read_back(profile, done)
-    left = sum(found.expired for found in after if found.rule in cutoffs)
-    said = say_cleaned(cleaned, left=0 if finished else left)
+    left = sum(work.entries for work in plan.rules) - sum(done.entries for done in cleaned)
+    said = say_cleaned(cleaned, left=0 if finished else max(left, 1))
     now = read_clock()
     freed = {done.rule: done.entries for done in cleaned}
-    for found in after:
-        if found.exists:
-            cleanup_observing.record_trend(profile, found, now, freed.get(found.rule, 0))
-    cleanup_observing.publish_freed(profile, said, cleaned, tuple(zip(plan.facts, after, strict=True)))
-    return judge_cleanup(plan, tuple(after), finished=finished), said
+    for _, after in pairs:
+        cleanup_observing.record_trend(profile, after, now, freed.get(after.rule, 0))
+    cleanup_observing.publish_freed(profile, said, cleaned, tuple(pairs))
+    return judge_cleanup(plan, [after for _, after in pairs], finished=finished), said
+
+
+def _look_again(profile: ServiceProfile, found: RuleFacts, work: RuleToClean | None) -> AfterCleaning:
+    if work is not None:
+        return cleanup_observing.look_again(profile, work.rule, work.cutoff)
+    return AfterCleaning(
+        rule=found.rule, entries=found.entries, storage_bytes=found.storage_bytes, is_clean=not found.expired
+    )

@@ -11,7 +11,7 @@ from tasks.cleanup_rendering import render_freed, render_months
 from tasks.errors import DamagedSetError
 from tasks.history import Measurement, read_history, record_measurement
 from tasks.opening_cleanup import open_cleanup_source
-from tasks.records.cleanup import CleanedRule, RuleFacts
+from tasks.records.cleanup import AfterCleaning, CleanedRule, RuleFacts
 from tasks.records.data_care import CleanupRule
 from tasks.records.service import ServiceProfile
 from tasks.retrying import retried
@@ -23,6 +23,15 @@ _RUNBOOK: Final = "audit-log-cleanup"
 def observe_rule(profile: ServiceProfile, rule: CleanupRule, cutoff: datetime) -> RuleFacts:
     """Given a rule and its cutoff, return what it meets in the database."""
     return open_cleanup_source(profile).observe(rule, cutoff)
+
+
+@retried
+def look_again(profile: ServiceProfile, rule: CleanupRule, cutoff: datetime) -> AfterCleaning:
+    """Given a rule that was applied, return how its collection or table is now."""
+    source = open_cleanup_source(profile)
+    entries, storage_bytes = source.measure(rule.source)
+    left = source.read_expired(rule, cutoff, 1, 1)
+    return AfterCleaning(rule=rule.name, entries=entries, storage_bytes=storage_bytes, is_clean=not left)
 
 
 @retried
@@ -59,7 +68,7 @@ def find_last_run(profile: ServiceProfile) -> datetime | None:
     return max(moments, default=None)
 
 
-def record_trend(profile: ServiceProfile, found: RuleFacts, at: datetime, freed: int) -> None:
+def record_trend(profile: ServiceProfile, found: AfterCleaning, at: datetime, freed: int) -> None:
     """Keep how large a rule's collection or table is now, and how many entries it got rid of."""
     values = {"entries": found.entries, "storage_bytes": found.storage_bytes, "freed": freed}
     record_measurement(profile, _name(found.rule), Measurement(at=at, values=values))
@@ -82,7 +91,7 @@ def publish_freed(
     profile: ServiceProfile,
     said: str,
     cleaned: Sequence[CleanedRule],
-    before_and_after: Sequence[tuple[RuleFacts, RuleFacts]],
+    before_and_after: Sequence[tuple[RuleFacts, AfterCleaning]],
 ) -> UUID:
     """Show what was freed, with what earlier runs measured."""
     trends = [

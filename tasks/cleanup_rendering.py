@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from tasks.artifact_rendering import escape, render_list, render_table
 from tasks.charts import SIZES, chart_series
 from tasks.history import Measurement
-from tasks.records.cleanup import CleanedRule, RuleFacts
+from tasks.records.cleanup import AfterCleaning, CleanedRule, RuleFacts
 from tasks.records.figures import say_bytes
 
 _LONGEST = 2000
@@ -27,7 +27,7 @@ def render_freed(  # noqa: PLR0913, PLR0917  all that one page shows
     service: str,
     said: str,
     cleaned: Sequence[CleanedRule],
-    before_and_after: Sequence[tuple[RuleFacts, RuleFacts]],
+    before_and_after: Sequence[tuple[RuleFacts, AfterCleaning]],
     trends: Sequence[tuple[str, Sequence[Measurement]]],
     zone: ZoneInfo,
 ) -> str:
@@ -53,7 +53,7 @@ def _render_rule(found: RuleFacts) -> str:
     return f"{title}\n\n{facts}\n\n{render_table(('Month', '>Entries', '>Raw'), rows)}"
 
 
-def _list_freed(before: RuleFacts, after: RuleFacts, done: CleanedRule | None) -> tuple[object, ...]:
+def _list_freed(before: RuleFacts, after: AfterCleaning, done: CleanedRule | None) -> tuple[object, ...]:
     sizes = (say_bytes(before.storage_bytes), say_bytes(after.storage_bytes))
     if done is None:
         return (before.rule, "0", "", "", *sizes, "")

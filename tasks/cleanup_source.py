@@ -35,6 +35,10 @@ class CleanupSource(Protocol):
         """
         ...
 
+    def measure(self, source: str) -> tuple[int, int]:
+        """Return how many entries there are, and the bytes that they take on the server's disk."""
+        ...
+
     def read_clock(self) -> datetime:
         """Return the server's own time, to hold against ours."""
         ...

@@ -17,7 +17,7 @@ from pymongo.read_concern import ReadConcern
 
 from tasks.errors import SourceError
 from tasks.mongodb import RAW, Client, connect, database_of
-from tasks.mongodb_cleanup_facts import free_query, observe_rule, value_at
+from tasks.mongodb_cleanup_facts import free_query, measure_collection, observe_rule, value_at
 from tasks.mongodb_missing import compare_documents, insert_documents
 from tasks.mongodb_replication import measure_lag
 from tasks.mongodb_snapshot import has_transactions
@@ -123,6 +123,11 @@ class MongodbCleanup:
         last = int(value_at(RawBSONDocument(entries[-1], _EXACT), rule.time_field))
         self._windows[rule.name] = _Window(last, self._widths.get(rule.name, 1))
         return deleted
+
+    def measure(self, source: str) -> tuple[int, int]:
+        """Return how many documents there are, and what they and their indexes take on the server's disk."""
+        with connect(self._url, patient=True) as client:
+            return measure_collection(client[self._database][source])
 
     def read_clock(self) -> datetime:
         """Return the server's own time."""

@@ -18,7 +18,7 @@ from tasks.records.data_care import CleanupRule
 
 # All that is neither a date, nor null, nor missing.
 _WRONG_TYPES: Final = (
-    "double",
+    "number",
     "string",
     "object",
     "array",
@@ -27,10 +27,7 @@ _WRONG_TYPES: Final = (
     "bool",
     "regex",
     "javascript",
-    "int",
     "timestamp",
-    "long",
-    "decimal",
     "minKey",
     "maxKey",
 )
@@ -58,7 +55,7 @@ def observe_rule(database: Database[dict[str, Any]], rule: CleanupRule, cutoff: 
     expired = free_query(rule, {"$lt": cutoff})
     wrong, example = _find_wrong_types(collection, rule.time_field)
     newest = _find_newest(collection, rule.time_field)
-    entries, size = _measure(collection)
+    entries, size = measure_collection(collection)
     return RuleFacts(
         rule=rule.name,
         source=rule.source,
@@ -141,7 +138,7 @@ def _find_newest(collection: Collection[dict[str, Any]], field: str) -> datetime
     return None
 
 
-def _measure(collection: Collection[dict[str, Any]]) -> tuple[int, int]:
+def measure_collection(collection: Collection[dict[str, Any]]) -> tuple[int, int]:
     """Return how many documents there are, and what they and their indexes take on the disk."""
     (stats,) = collection.aggregate([{"$collStats": {"storageStats": {}}}])
     storage = stats["storageStats"]

@@ -121,6 +121,16 @@ class PostgresqlCleanup:
             missing, otherwise = compare(connection, table, columns, entries)
         return len(missing), tuple(name_row(table, columns, line) for line in otherwise)
 
+    def measure(self, source: str) -> tuple[int, int]:
+        """Return how many rows there are, and what they and their indexes take on the server's disk."""
+        with self._transaction(source, _LONG) as connection:
+            table = find_table(connection, source)
+            if table is None:
+                return 0, 0
+            counting = sql.SQL("SELECT count(*), pg_total_relation_size({}) FROM ONLY {}")
+            rows = connection.execute(counting.format(sql.Literal(table.oid), table.identifier)).fetchall()
+        return int(rows[0][0]), int(rows[0][1])
+
     def read_clock(self) -> datetime:
         """Return the server's own time."""
         with connect(self._address) as connection:

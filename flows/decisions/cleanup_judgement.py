@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 
 from flows.decisions.cleanup_plan import CleanupPlan
-from tasks.records.cleanup import CleanedRule, RuleFacts
+from tasks.records.cleanup import AfterCleaning, CleanedRule
 from tasks.records.figures import say_bytes, say_count
 
 
-def judge_cleanup(plan: CleanupPlan, after: Sequence[RuleFacts], *, finished: bool) -> tuple[str, ...]:
+def judge_cleanup(plan: CleanupPlan, after: Sequence[AfterCleaning], *, finished: bool) -> tuple[str, ...]:
     """Given what the rules meet afterwards, return a sentence for everything that is not as it should be."""
     return tuple(_list_complaints(plan, after, finished=finished))
 
@@ -18,7 +18,7 @@ def say_cleaned(cleaned: Sequence[CleanedRule], left: int = 0) -> str:
     pieces = [_say_rule(rule) for rule in done] or ["nothing was deleted"]
     sentence = "; ".join(pieces)
     rest = (
-        f" It was time to stop: {say_count(left, 'entry', 'entries')} are left for the next run."
+        f" It was time to stop: about {say_count(left, 'entry', 'entries')} are left for the next run."
         if left
         else ""
     )
@@ -35,13 +35,13 @@ def _say_rule(rule: CleanedRule) -> str:
     )
 
 
-def _list_complaints(plan: CleanupPlan, after: Sequence[RuleFacts], *, finished: bool) -> Iterator[str]:
-    applied = {work.rule.name for work in plan.rules}
+def _list_complaints(plan: CleanupPlan, after: Sequence[AfterCleaning], *, finished: bool) -> Iterator[str]:
+    sources = {work.rule.name: work.rule.source for work in plan.rules}
     for found in after:
-        if finished and found.rule in applied and found.expired:
+        if finished and found.rule in sources and not found.is_clean:
             yield (
-                f"{say_count(found.expired, 'entry', 'entries')} of {found.source} older than the cutoff are "
-                "there again, they came in meanwhile: the next run takes them."
+                f"Entries of {sources[found.rule]} older than the cutoff are there again, they came in "
+                "meanwhile: the next run takes them."
             )
     if plan.refused:
         yield f"Not applied: {' '.join(plan.refused)}"

@@ -75,6 +75,16 @@ class RuleToClean(_Record):
     raw_bytes: int
 
 
+class AfterCleaning(_Record):
+    """A rule's collection or table after a cleanup, looked at anew."""
+
+    rule: str
+    entries: int
+    storage_bytes: int
+    is_clean: bool
+    """Whether nothing expired is left that is not held."""
+
+
 class CleanedRule(_Record):
     """What a run did for a rule; ``archive_id`` is None where nothing went into an archive."""
 

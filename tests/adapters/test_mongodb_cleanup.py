@@ -93,6 +93,7 @@ def test_what_has_expired_is_counted_by_month_with_its_bytes(audit: Audit) -> No
     assert (facts.entries, facts.without_time, facts.wrong_type, facts.held) == (13, 2, 0, 0)
     assert (facts.exists, facts.has_time_field, facts.newest) == (True, True, CUTOFF)
     assert facts.index == "at_1"
+    assert audit.source.measure("audit")[0] == 13
 
 
 def test_months_are_the_same_when_the_server_cannot_count_them(

@@ -20,7 +20,7 @@ from flows.decisions.cleanup_plan import (
     plan_cleanup,
 )
 from flows.decisions.drift import find_drift
-from tasks.records.cleanup import CleanedRule, MonthOfExpired, RuleFacts
+from tasks.records.cleanup import AfterCleaning, CleanedRule, MonthOfExpired, RuleFacts
 from tasks.records.data_care import CleanupRule
 from tasks.records.service import ServiceProfile
 
@@ -255,13 +255,16 @@ def test_what_was_done_is_said_with_its_archive_and_what_is_left() -> None:
     assert say_cleaned((cleaned(1, None), cleaned(0))) == "1 entry deleted by audit-log, without an archive."
     assert say_cleaned(()) == "Nothing was deleted."
     assert say_cleaned((), left=7) == (
-        "Nothing was deleted. It was time to stop: 7 entries are left for the next run."
+        "Nothing was deleted. It was time to stop: about 7 entries are left for the next run."
     )
 
 
 def test_what_has_expired_and_is_there_again_is_a_complaint_only_of_a_run_that_finished() -> None:
     made = plan()
-    (complaint,) = judge_cleanup(made, (meets(LOG),), finished=True)
-    assert complaint.startswith("40 entries of auditLogs older than the cutoff are there again")
-    assert judge_cleanup(made, (meets(LOG),), finished=False) == ()
-    assert judge_cleanup(made, (meets(LOG, months=()),), finished=True) == ()
+    clean = AfterCleaning(rule="audit-log", entries=60, storage_bytes=1, is_clean=True)
+    left = clean.model_copy(update={"is_clean": False})
+    (complaint,) = judge_cleanup(made, (left,), finished=True)
+    assert complaint.startswith("Entries of auditLogs older than the cutoff are there again")
+    assert judge_cleanup(made, (left,), finished=False) == ()
+    assert judge_cleanup(made, (clean,), finished=True) == ()
+    assert judge_cleanup(plan(months=()), (left,), finished=True) == ()
