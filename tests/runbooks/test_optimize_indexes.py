@@ -217,7 +217,7 @@ def test_a_run_killed_within_a_rebuild_is_put_right_by_the_next(ledgers: Ledgers
     with psycopg.connect(ledger.database.url) as application:
         application.execute("INSERT INTO wide VALUES (0, 'open')")
         child = children.start(ledger, "optimize_indexes")
-        wait_until(lambda: execute(ledger, waiting))
+        wait_until(lambda: execute(ledger, waiting), 60)
         child.kill()
         application.rollback()
     assert list_open_journals(ledger.profile) == ("optimize-indexes",)
