@@ -204,11 +204,10 @@ def _summarize(
     verdicts: Sequence[IndexVerdict], superfluous: Sequence[IndexFacts], steps: Sequence[IndexStep]
 ) -> str:
     there = sum(verdict.state in GOOD for verdict in verdicts)
-    said = [
-        f"{there} of {say_count(len(verdicts), 'recommended index', 'recommended indexes')} {'is' if there == 1 else 'are'} there"
-    ]
+    many = say_count(len(verdicts), "recommended index", "recommended indexes")
+    said = [f"{there} of {many} {'is' if there == 1 else 'are'} there"]
     counted = {what: sum(step.what == what for step in steps) for what in ("build", "repair", "drop")}
-    said += [f"{many} to {what}" for what, many in counted.items() if many]
+    said += [f"{times} to {what}" for what, times in counted.items() if times]
     if waiting := sum(verdict.state not in GOOD | TO_BUILD for verdict in verdicts):
         said.append(f"{waiting} that this run can do nothing about")
     if superfluous:
