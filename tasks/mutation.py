@@ -34,14 +34,23 @@ def mutating(profile: ServiceProfile, run: Run, plan: RunbookPlan) -> Generator[
         journal.write(BEGAN, run=run.name, plan=plan.model_dump(mode="json"))
         try:
             yield journal
-        except Exception as error:
+        except BaseException as error:
             if len(journal.entries) == 1:
                 journal.close("Nothing was changed.")
-            # What is no RunbookError is a defect of ours, and its text may hold anything.
-            outcome = str(error) if isinstance(error, RunbookError) else type(error).__name__
+            outcome = _say_end(error, journal)
             record_event(profile, run, plan.runbook, "failed", plan=plan.digest, outcome=outcome)
             raise
         record_event(profile, run, plan.runbook, "finished", plan=plan.digest, outcome=journal.outcome)
+
+
+def _say_end(error: BaseException, journal: Journal) -> str:
+    if isinstance(error, RunbookError):
+        return str(error)
+    if isinstance(error, Exception):
+        # A defect of ours, and its text may hold anything.
+        return type(error).__name__
+    left = journal.outcome or f"Something is left half done: the next {journal.runbook} puts that right."
+    return f"The run was cancelled or its process was told to end. {left}"
 
 
 @contextmanager

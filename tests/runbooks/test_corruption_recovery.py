@@ -9,7 +9,7 @@ import pytest
 from deployments.sandbox.stack import Sandbox
 from tests.runbooks.conftest import KINDS, Children, Ledger, Ledgers, artifacts_of, completed, failed
 from tests.runbooks.damage import TABLE, Damage, DamagedMongodb, DamagedPostgresql, server_to_damage
-from tests.runbooks.walking import is_healthy, leftovers, steps_of_a_whole_run
+from tests.runbooks.walking import is_healthy, leftovers, steps_of_the_newest_run
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 SWAPPING = ("setting-aside", "left-in-place", "set-aside", "moved-in", "starting", "proven")
@@ -84,7 +84,7 @@ def test_killed_at_any_step_of_a_recovery_a_rerun_ends_with_exactly_the_old_or_e
     saved = ledger.database.hash_content()
     damage.harm()
     completed(ledger.recover(nothing_to_save="ledger"))
-    steps = steps_of_a_whole_run(ledger)
+    steps = steps_of_the_newest_run(ledger)
     assert {"began", "stopping", "restoring", "setting-aside", "moved-in", "starting", "proven"} < set(steps)
     if isinstance(damage, DamagedMongodb):
         # What is not about the swap of what is damaged is the same for both.

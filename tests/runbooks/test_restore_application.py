@@ -1,14 +1,13 @@
 """restore-application under a real application: the set's files serve, or those of before come back."""
 
-import json
 import os
+import signal
 import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import httpx
 import pytest
 from prefect.client.schemas.objects import State
 
@@ -28,6 +27,7 @@ from tests.runbooks.conftest import (
     flip,
     wait_until,
 )
+from tests.runbooks.walking import events, is_healthy
 
 BROKEN = "process.exit(3);\n"
 
@@ -75,21 +75,9 @@ def spoil(ledger: Ledger) -> dict[str, str]:
     return files(ledger)
 
 
-def is_healthy(ledger: Ledger) -> bool:
-    try:
-        return httpx.get(ledger.profile.application.health_url, timeout=5).is_success
-    except httpx.HTTPError:
-        return False
-
-
 def leftovers(ledger: Ledger) -> list[str]:
     beside = [path.name for path in ledger.folder.iterdir() if path.name.startswith("application.")]
     return [*beside, *list_open_journals(ledger.profile)]
-
-
-def events(ledger: Ledger) -> list[str]:
-    lines = (ledger.folder / "state" / ledger.name / "trail.jsonl").read_text().splitlines()
-    return [json.loads(line)["event"] for line in lines]
 
 
 # --- It works ---
@@ -274,6 +262,23 @@ def test_an_install_command_that_fails_changes_nothing(operated: Ledger) -> None
     assert leftovers(operated) == []
 
 
+def test_cancelled_in_the_middle_the_files_of_before_come_back_before_the_run_ends(
+    operated: Ledger, children: Children
+) -> None:
+    spoilt = spoil(operated)
+    pause = "flows.application_restoring:probe_login"
+    run = children.start(operated, "restore_application", pause_when_called=pause)
+    wait_until(lambda: run.is_paused, 60)
+    # As Prefect's runner does it.
+    run.process.terminate()
+    run.process.join(60)
+    assert run.process.exitcode == -signal.SIGTERM
+    assert files(operated) == spoilt
+    assert is_healthy(operated)
+    assert leftovers(operated) == []
+    assert events(operated) == ["began", "failed"]
+
+
 # --- It is killed ---
 
 JOURNALED = (
@@ -306,11 +311,11 @@ def test_killed_at_any_step_a_rerun_ends_with_exactly_the_old_or_exactly_the_new
     orders += [{"kill_when_called": called} for called in CALLED]
     proven = [{"kill_after_step": step} for step in ("proven", "closed")]
     proven += [{"kill_when_called": called} for called in CALLED[-2:]]
-    for number, order in enumerate(orders):
+    for order in orders:
         spoilt = spoil(operated)
         killed = children.start(operated, "restore_application", **order)
         assert killed.wait() is None, order
-        if number % 3 == 0:
+        if order == {"kill_after_step": "putting the restored files in place"}:
             completed(restore(operated, wanted_set=wanted))
             expected = saved
         else:

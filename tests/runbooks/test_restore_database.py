@@ -1,7 +1,6 @@
 """restore-database on real servers, under a real application: proven before, proven after, or as it was."""
 
-import json
-import re
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ import httpx
 import pytest
 
 from deployments.sandbox.stack import Sandbox
-from tasks.journal import list_open_journals
 from tests.runbooks.conftest import (
     KINDS,
     Children,
@@ -28,6 +26,7 @@ from tests.runbooks.conftest import (
     flip,
     wait_until,
 )
+from tests.runbooks.walking import events, is_healthy, leftovers, steps_of_the_newest_run
 
 
 @pytest.fixture(params=KINDS)
@@ -47,26 +46,6 @@ def spoil(ledger: Ledger) -> dict[str, str]:
     """Change, delete and add, as an accident does; return the hash of what is there then."""
     ledger.database.spoil()
     return ledger.database.hash_content()
-
-
-def is_healthy(ledger: Ledger) -> bool:
-    try:
-        return httpx.get(ledger.profile.application.health_url, timeout=5).is_success
-    except httpx.HTTPError:
-        return False
-
-
-def leftovers(ledger: Ledger) -> set[str]:
-    """What a restore of the service may leave nowhere: databases, journals."""
-    databases = {
-        name for name in ledger.database.names_on_server() if re.match("(restore|aside)_ledger_", name)
-    }
-    return databases | set(list_open_journals(ledger.profile))
-
-
-def events(ledger: Ledger) -> list[str]:
-    lines = (ledger.folder / "state" / ledger.name / "trail.jsonl").read_text().splitlines()
-    return [json.loads(line)["event"] for line in lines]
 
 
 @contextmanager
@@ -238,13 +217,52 @@ def test_a_migration_that_fails_puts_the_old_data_back(operated: Ledger) -> None
     assert leftovers(operated) == set()
 
 
+def test_cancelled_in_the_middle_the_old_data_comes_back_before_the_run_ends(
+    ledgers: Ledgers, sandbox: Sandbox, children: Children
+) -> None:
+    ledger = operate(ledgers, sandbox, "postgresql")
+    spoilt = spoil(ledger)
+    run = children.start(ledger, "restore_database", pause_when_called="flows.restoring:probe_login")
+    wait_until(lambda: run.is_paused, 60)
+    # As Prefect's runner does it.
+    run.process.terminate()
+    run.process.join(60)
+    assert run.process.exitcode == -signal.SIGTERM
+    assert ledger.database.hash_content() == spoilt
+    assert is_healthy(ledger)
+    assert leftovers(ledger) == set()
+    assert events(ledger) == ["began", "failed"]
+    trail = (ledger.folder / "state" / ledger.name / "trail.jsonl").read_text()
+    assert "The run was cancelled" in trail
+    assert "The data is as it was. The application runs and is healthy." in trail
+
+
 # --- It is killed ---
 
 
-def steps_of_a_whole_run(ledger: Ledger) -> list[str]:
-    """Return every kind of line that the journal of a restore has, in order."""
-    (closed,) = (ledger.folder / "state" / ledger.name / "journals" / "closed").glob("*.jsonl")
-    return list(dict.fromkeys(json.loads(line)["step"] for line in closed.read_text().splitlines()))
+STEPS: dict[Kind, tuple[str, ...]] = {
+    "postgresql": (
+        "began",
+        "restoring",
+        "stopping",
+        "saving",
+        "setting-aside",
+        "moved-in",
+        "starting",
+        "proven",
+        "closed",
+    ),
+    # What is not about the swap is the same for both.
+    "mongodb": (
+        "restoring",
+        "setting-aside",
+        "copied",
+        "set-aside",
+        "moving-in",
+        "moved-in",
+        "proven",
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -254,24 +272,18 @@ def test_killed_at_any_step_a_rerun_ends_with_exactly_the_old_or_exactly_the_new
 ) -> None:
     ledger = operate(ledgers, sandbox, kind)
     wanted, saved = ledger.sets()[-1], ledger.database.hash_content()
-    completed(ledger.restore())
-    steps = steps_of_a_whole_run(ledger)
-    assert {"restoring", "stopping", "saving", "setting-aside", "moved-in", "starting", "proven"} < set(steps)
-    if kind == "mongodb":
-        # What is not about the swap is the same for both.
-        steps = [
-            step
-            for step in steps
-            if step in {"restoring", "copied", "proven"} or "mov" in step or "aside" in step
-        ]
-    for number, step in enumerate(steps):
+    restore = {"service": "ledger", "wanted_set": wanted}
+    for step in STEPS[kind]:
         spoilt = spoil(ledger)
-        restore = {"service": "ledger", "wanted_set": wanted}
         killed = children.start(ledger, "restore_database", parameters=restore, kill_after_step=step)
         assert killed.wait() is None, step
-        if number % 3 == 0:
-            completed(ledger.restore(wanted_set=wanted, nothing_to_save="ledger"))
+        if step == "setting-aside":
+            completed(ledger.restore(wanted_set=wanted))
             assert ledger.database.hash_content() == saved, step
+            # So there is no step at which none was killed.
+            swap = {"set-aside", "moving-in", "copied"} if kind == "postgresql" else set()
+            other = set(STEPS["postgresql"]) | set(STEPS["mongodb"]) - swap
+            assert set(steps_of_the_newest_run(ledger)) == other
         else:
             # A run that does nothing of its own: only what the killed one left is put right.
             failed(ledger.restore(wanted_set="nonsense"))

@@ -29,7 +29,7 @@ def events(ledger: Ledger) -> list[str]:
     return [json.loads(line)["event"] for line in lines]
 
 
-def steps_of_a_whole_run(ledger: Ledger) -> list[str]:
-    """Return every kind of line that the journal of the only run so far has, in order."""
-    (closed,) = (ledger.folder / "state" / ledger.name / "journals" / "closed").glob("*.jsonl")
+def steps_of_the_newest_run(ledger: Ledger) -> list[str]:
+    """Return every kind of line that the journal of the newest run has, in order."""
+    closed = max((ledger.folder / "state" / ledger.name / "journals" / "closed").glob("*.jsonl"))
     return list(dict.fromkeys(json.loads(line)["step"] for line in closed.read_text().splitlines()))
