@@ -10,7 +10,7 @@ from prefect.logging import get_run_logger
 from flows.decisions.profile_documents import read_profile_document, read_running_operation
 from flows.decisions.query_shapes import RUNBOOK, ShapeCollector, records_enough
 from flows.query_window import Watched, Window
-from tasks.errors import RunbookError
+from tasks.errors import RefusedError, RunbookError
 from tasks.journal import Journal
 from tasks.mongodb_profiler import (
     Follower,
@@ -38,7 +38,14 @@ def watch_mongodb(profile: ServiceProfile, run: Run, window: Window) -> Watched:
             return _watch_by_profiler(profile, run, window)
     except ProfilerRefusedError as refusal:
         get_run_logger().warning("The profiler is not used: %s.", refusal)
-        return _watch_operations(profile, window, str(refusal))
+        reason = str(refusal)
+    try:
+        return _watch_operations(profile, window, reason)
+    except ProfilerRefusedError as refusal:
+        raise RefusedError(
+            f"{profile.name}: the profiler is not used ({reason}), nor can be looked at what is at work "
+            f"({refusal})."
+        ) from None
 
 
 def _watch_by_profiler(profile: ServiceProfile, run: Run, window: Window) -> Watched:
@@ -171,6 +178,7 @@ def _watch_operations(profile: ServiceProfile, window: Window, refusal: str) -> 
     with open_profiler(profile).follow() as follower:
         look(follower)
         window.pass_by(lambda: look(follower), _LOOK_SECONDS)
+    watched.proof = f"The profiler was not used: {refusal}"
     _collect(watched.collector, seen.values())
     watched.notes.append(
         "What ran for less than a second was seen by chance, and durations are lower bounds."

@@ -148,7 +148,7 @@ class Follower:
             if error.code not in _REFUSALS:
                 raise
             raise ProfilerRefusedError(
-                "and its user does not see what others do: give it the role clusterMonitor"
+                "its user does not see what others do: give it the role clusterMonitor"
             ) from None
 
 

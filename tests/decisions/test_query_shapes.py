@@ -252,9 +252,9 @@ def make_report(*shapes: QueryShape) -> QueryReport:
 def test_the_sentence_and_the_page_name_the_worst_and_what_would_help() -> None:
     report = make_report(*collect(FIND, MORE)[0].shapes(()))
     assert describe_report(report) == (
-        "ledger: 2 queries of 1 shape over 100 ms in 10 min; the worst on orders (2 times, 100 ms on average): "
-        "find {status: ?, total: {$gt: ?}} sort {placed: -1} limit; an index on orders (status, placed "
-        "descending, total) would help. The profiler is off again."
+        "ledger: 2 queries of 1 shape over 100 ms in 10 min; the worst on orders (2 times, 100 ms on "
+        "average): find {status: ?, total: {$gt: ?}} sort {placed: -1} limit; an index on orders (status, "
+        "placed descending, total) would help. The profiler is off again."
     )
     page = render_queries(report)
     assert "| 1 | orders | find | 2 | 100.0 | 140.0 | 140.0 | 40 returned, 18,000 examined, 0 keys |" in page
