@@ -97,8 +97,10 @@ class MongodbCleanup:
                 if size >= most_bytes:
                     break
         if entries:
+            # A quarter more than is likely wanted: a read ends by itself, and a short one costs another.
             spanned = times[-1] - times[0] + 1
-            self._widths[rule.name] = min(spanned * most_entries // len(entries), spanned * _GROWTH)
+            likely = spanned * most_entries * 5 // (4 * len(entries))
+            self._widths[rule.name] = min(likely, spanned * _GROWTH)
         return tuple(entries)
 
     def delete(self, rule: CleanupRule, cutoff: datetime, entries: Sequence[bytes]) -> int:

@@ -348,7 +348,7 @@ def test_a_store_that_is_full_keeps_what_was_deleted(
 ) -> None:
     monkeypatch.setattr("tasks.cleanup_work._MOST_ENTRIES", 20)
     for n in range(OLD):
-        log.change(n, os.urandom(500).hex())
+        log.change(n, os.urandom(900).hex())
     before, old = log.entries(), log.old()
     log.ledger.change(backup={"destination": {"url": small_disk.as_uri()}})
     said = failed(log.clean())
