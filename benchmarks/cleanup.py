@@ -6,8 +6,9 @@ Every round deletes the same documents of the same collection on the same server
 them again in between. Meanwhile a client reads documents that stay, by their ``_id``, two hundred times a
 second; the slowest hundredth of its reads is what users feel. Where one read has to wait for long, those that
 were due meanwhile have waited as well, and are counted. What is compared is archiving and deleting, from the
-journal's first line to its last; counting before and after, and the proof, are in the whole run. The sandbox's
-server inserts some three thousand documents a second, so that a million of them are a matter of patience.
+journal's first line to its last; counting before and after, and the proof, are in the whole run.
+
+The sandbox's server inserts a few thousand documents a second: a million of them take patience.
 """
 
 import argparse
