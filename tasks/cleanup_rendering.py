@@ -54,16 +54,20 @@ def _render_rule(found: RuleFacts) -> str:
 
 
 def _list_freed(before: RuleFacts, after: AfterCleaning, done: CleanedRule | None) -> tuple[object, ...]:
-    sizes = (say_bytes(before.storage_bytes), say_bytes(after.storage_bytes))
+    sizes = (_say_storage(before.storage_bytes), _say_storage(after.storage_bytes))
     if done is None:
         return (before.rule, "0", "", "", *sizes, "")
     archived = (say_bytes(done.raw_bytes), say_bytes(done.stored_bytes)) if done.archive_id else ("", "")
     return (done.rule, f"{done.entries:,}", *archived, *sizes, done.archive_id or "none")
 
 
+def _say_storage(size: int) -> str:
+    # Not every server tells what a collection takes.
+    return say_bytes(size) if size else "not told"
+
+
 def _chart(rule: str, trend: Sequence[Measurement], zone: ZoneInfo) -> list[str]:
     sizes = [(found.at, found.values["storage_bytes"]) for found in trend]
     entries = [(found.at, found.values["entries"]) for found in trend]
-    # Not every server tells what a collection takes.
     on_disk = [chart_series(f"{rule}: on disk", sizes, SIZES, zone)] if any(size for _, size in sizes) else []
     return [chart_series(f"{rule}: entries", entries, _NUMBERS, zone), *on_disk]

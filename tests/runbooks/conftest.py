@@ -37,6 +37,7 @@ from prefect.tasks import Task
 from psycopg import sql
 from pymongo import MongoClient
 
+import flows
 from deployments.sandbox.node import PACKAGES
 from deployments.sandbox.stack import Sandbox
 from flows.corruption_recovery import corruption_recovery
@@ -588,6 +589,9 @@ LAZY = (
 )
 
 
+RUNBOOKS = [f"flows.{path.stem}" for path in Path(flows.__file__).parent.glob("[a-z]*.py")]
+
+
 class Children:
     """Runs flows in processes of their own, which may be killed.
 
@@ -597,9 +601,7 @@ class Children:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(
-            ["pytest", "flows.nightly_backup", "flows.corruption_recovery", "flows.restore_drill", *LAZY]
-        )
+        self._context.set_forkserver_preload(["pytest", *RUNBOOKS, *LAZY])
         self._children: list[Child] = []
 
     def start(self, ledger: Ledger, flow: str = "nightly_backup", **order: Any) -> "Child":
