@@ -35,13 +35,14 @@ def compare_archive(profile: ServiceProfile, manifest: ArchiveManifest) -> Archi
 
     Raise ``DamagedSetError`` if a part is not what was written.
     """
-    archives, source = open_archives(profile), open_cleanup_source(profile)
+    archives = open_archives(profile)
     missing, otherwise = 0, list[str]()
-    for part in manifest.parts:
-        for entries in _split(archives.read_part(part, manifest.kind)):
-            absent, different = source.compare(manifest.source, manifest.columns, entries)
-            missing += absent
-            otherwise += different
+    with open_cleanup_source(profile) as source:
+        for part in manifest.parts:
+            for entries in _split(archives.read_part(part, manifest.kind)):
+                absent, different = source.compare(manifest.source, manifest.columns, entries)
+                missing += absent
+                otherwise += different
     return ArchiveComparison(
         unchanged=manifest.entries - missing - len(otherwise),
         missing=missing,
@@ -56,10 +57,10 @@ def insert_part(profile: ServiceProfile, manifest: ArchiveManifest, part: Archiv
 
     Nothing that is there is changed. Repeated, it inserts what is still missing.
     """
-    archives, source = open_archives(profile), open_cleanup_source(profile)
-    otherwise: list[str] = []
-    for entries in _split(archives.read_part(part, manifest.kind)):
-        otherwise += source.insert_missing(manifest.source, manifest.columns, entries)[1]
+    archives, otherwise = open_archives(profile), list[str]()
+    with open_cleanup_source(profile) as source:
+        for entries in _split(archives.read_part(part, manifest.kind)):
+            otherwise += source.insert_missing(manifest.source, manifest.columns, entries)[1]
     return tuple(otherwise[:_MOST_EXAMPLES])
 
 

@@ -22,22 +22,24 @@ _RUNBOOK: Final = "audit-log-cleanup"
 @retried
 def observe_rule(profile: ServiceProfile, rule: CleanupRule, cutoff: datetime) -> RuleFacts:
     """Given a rule and its cutoff, return what it meets in the database."""
-    return open_cleanup_source(profile).observe(rule, cutoff)
+    with open_cleanup_source(profile) as source:
+        return source.observe(rule, cutoff)
 
 
 @retried
 def look_again(profile: ServiceProfile, rule: CleanupRule, cutoff: datetime) -> AfterCleaning:
     """Given a rule that was applied, return how its collection or table is now."""
-    source = open_cleanup_source(profile)
-    entries, storage_bytes = source.measure(rule.source)
-    left = source.read_expired(rule, cutoff, 1, 1)
+    with open_cleanup_source(profile) as source:
+        entries, storage_bytes = source.measure(rule.source)
+        left = source.read_expired(rule, cutoff, 1, 1)
     return AfterCleaning(rule=rule.name, entries=entries, storage_bytes=storage_bytes, is_clean=not left)
 
 
 @retried
 def read_servers_clock(profile: ServiceProfile) -> datetime:
     """Return the database server's own time."""
-    return open_cleanup_source(profile).read_clock()
+    with open_cleanup_source(profile) as source:
+        return source.read_clock()
 
 
 @retried

@@ -11,7 +11,7 @@ from tasks.records.data_care import CleanupRule
 class CleanupSource(Protocol):
     """The database of a service. An entry is a document's BSON, or a row's line in COPY's text format.
 
-    Every method raises only errors of ours. Connections are opened and closed within each call.
+    Every method raises only errors of ours. It is open within the block that opened it.
     """
 
     def observe(self, rule: CleanupRule, cutoff: datetime) -> RuleFacts:

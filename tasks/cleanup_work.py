@@ -36,9 +36,10 @@ def clean_rule(
     Tried again, it begins with what the try before left. Raise ``SufferingError`` if the application does not
     recover; what was deleted by then is in the archive, and nothing else.
     """
-    worker = _Worker(profile, work, journal)
-    worker.finish_part()
-    return worker.clean(deadline)
+    with open_cleanup_source(profile) as source:
+        worker = _Worker(profile, work, journal, source)
+        worker.finish_part()
+        return worker.clean(deadline)
 
 
 @retried
@@ -47,17 +48,19 @@ def finish_rule(profile: ServiceProfile, work: RuleToClean, journal: Journal) ->
 
     Return what was done for the rule. Nothing that was not archived is deleted; done twice, it does nothing.
     """
-    worker = _Worker(profile, work, journal)
-    worker.finish_part()
-    return worker.publish()
+    with open_cleanup_source(profile) as source:
+        worker = _Worker(profile, work, journal, source)
+        worker.finish_part()
+        return worker.publish()
 
 
 class _Worker:
     """One rule of one run."""
 
-    def __init__(self, profile: ServiceProfile, work: RuleToClean, journal: Journal) -> None:
-        self._profile, self._work, self._rule = profile, work, work.rule
-        self._source: CleanupSource = open_cleanup_source(profile)
+    def __init__(
+        self, profile: ServiceProfile, work: RuleToClean, journal: Journal, source: CleanupSource
+    ) -> None:
+        self._profile, self._work, self._rule, self._source = profile, work, work.rule, source
         self._archives: ArchiveStore = open_archives(profile)
         self._progress = Progress(journal, work.rule.name)
         # Entries that were not deleted although they are there and nobody changed them.

@@ -62,7 +62,8 @@ def database_of(url: str) -> str:
     return str(database).partition(".")[0]
 
 
-def _host_of(url: str) -> str:
+def host_of(url: str) -> str:
+    """Given a MongoDB URL, return its hosts and ports."""
     return ",".join(f"{host}:{port}" for host, port in parse_uri(url, validate=False)["nodelist"])
 
 
@@ -74,7 +75,7 @@ def connect(url: str, *, patient: bool = False) -> Generator[Client]:
     takes minutes.
     """
     database_of(url)
-    with translated(f"MongoDB at {_host_of(url)}"), _open(url, patient=patient) as client:
+    with translated(f"MongoDB at {host_of(url)}"), _open(url, patient=patient) as client:
         client.admin.command("ping")
         yield client
 

@@ -1,7 +1,7 @@
 """What a cleanup rule reads and deletes in MongoDB: raw documents, by ranges of the rule's time field."""
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
 from tasks.errors import SourceError
-from tasks.mongodb import RAW, Client, connect, database_of
+from tasks.mongodb import RAW, Client, connect, database_of, host_of, translated
 from tasks.mongodb_cleanup_facts import free_query, measure_collection, observe_rule, value_at
 from tasks.mongodb_missing import compare_documents, insert_documents
 from tasks.mongodb_replication import measure_lag
@@ -44,18 +44,28 @@ class _Window:
 
 
 class MongodbCleanup:
-    """The collections of one database, as its application's user may read and delete them."""
+    """The collections of one database, as its application's user may read and delete them.
+
+    One client serves all calls until ``close``: to log in anew takes longer than a small batch.
+    """
 
     def __init__(self, url: str, admin_url: str) -> None:
         """Given the application's URL, and one whose user may ask how far replicas are behind."""
         self._url, self._admin_url = url, admin_url
         self._database = database_of(url)
+        self._held = ExitStack()
+        self._client: Client | None = None
         self._windows: dict[str, _Window] = {}
         self._widths: dict[str, int] = {}
 
+    def close(self) -> None:
+        """Let the server go; the next call connects again."""
+        self._client = None
+        self._held.close()
+
     def observe(self, rule: CleanupRule, cutoff: datetime) -> RuleFacts:
         """Given a rule and its cutoff, return what the rule meets."""
-        with connect(self._url, patient=True) as client:
+        with self._connected() as client:
             return observe_rule(client[self._database], rule, cutoff)
 
     def read_expired(
@@ -128,25 +138,26 @@ class MongodbCleanup:
 
     def measure(self, source: str) -> tuple[int, int]:
         """Return how many documents there are, and what they and their indexes take on the server's disk."""
-        with connect(self._url, patient=True) as client:
+        with self._connected() as client:
             return measure_collection(client[self._database][source])
 
     def read_clock(self) -> datetime:
         """Return the server's own time."""
-        with connect(self._url) as client:
+        with self._connected() as client:
             found: datetime = client.admin.command("hello")["localTime"]
         return found.replace(tzinfo=UTC)
 
     def read_lag(self) -> float:
         """Return how many seconds the slowest replica is behind; 0 where there is none."""
-        return measure_lag(self._url, self._admin_url)
+        with self._connected() as client:
+            return measure_lag(client, self._admin_url)
 
     def insert_missing(
         self, source: str, columns: tuple[str, ...], entries: Sequence[bytes]
     ) -> tuple[int, tuple[str, ...]]:
         """Insert the documents whose ``_id`` is not there; return how many, and what is there otherwise."""
         del columns
-        with connect(self._url) as client:
+        with self._connected() as client:
             return insert_documents(self._raw(client, source), entries)
 
     def compare(
@@ -154,12 +165,19 @@ class MongodbCleanup:
     ) -> tuple[int, tuple[str, ...]]:
         """Return how many of the documents are not there, and what is there otherwise, by its ``_id``."""
         del columns
-        with connect(self._url) as client:
+        with self._connected() as client:
             return compare_documents(self._raw(client, source), entries)
 
     @contextmanager
+    def _connected(self) -> Generator[Client]:
+        with translated(f"MongoDB at {host_of(self._url)}"):
+            if self._client is None:
+                self._client = self._held.enter_context(connect(self._url, patient=True))
+            yield self._client
+
+    @contextmanager
     def _open(self, rule: CleanupRule) -> Generator[Raw]:
-        with connect(self._url, patient=True) as client:
+        with self._connected() as client:
             yield self._raw(client, rule.source)
 
     def _raw(self, client: Client, source: str) -> Raw:

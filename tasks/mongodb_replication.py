@@ -3,25 +3,24 @@
 from typing import Any, Final
 
 from tasks.errors import AccessDeniedError
-from tasks.mongodb import connect
+from tasks.mongodb import Client, connect
 
 _PRIMARY: Final = 1
 _SECONDARY: Final = 2
 
 
-def measure_lag(url: str, admin_url: str) -> float:
-    """Given the application's URL and an administrator's, return the slowest replica's lag in seconds.
+def measure_lag(client: Client, admin_url: str) -> float:
+    """Given the application's client and an administrator's URL, return the slowest replica's lag in seconds.
 
     It is 0 where there is none, and behind mongos, which does not know. Raise ``AccessDeniedError`` if the
     administrator may not ask.
     """
-    with connect(url) as client:
-        hello = client.admin.command("hello")
+    hello = client.admin.command("hello")
     if len([*hello.get("hosts", ()), *hello.get("passives", ())]) <= 1:
         return 0.0
     try:
-        with connect(admin_url) as client:
-            members = client.admin.command("replSetGetStatus")["members"]
+        with connect(admin_url) as administrator:
+            members = administrator.admin.command("replSetGetStatus")["members"]
     except AccessDeniedError as error:
         raise AccessDeniedError(
             f"{error} To see how far replicas are behind, give the user of database.admin_url the role "

@@ -44,8 +44,10 @@ class Audit:
         self.collection = self.database["audit"]
         self.collection.create_index("at")
         self.admin_url = admin_url
+        self.source = MongodbCleanup(self.url, self.admin_url)
 
     def fill(self, *documents: Document) -> None:
+        self.source.close()
         self.source = MongodbCleanup(self.url, self.admin_url)
         self.collection.delete_many({})
         if documents:
@@ -66,6 +68,7 @@ class Audit:
 def audit(endpoints: Endpoints) -> Iterator[Audit]:
     made = Audit(endpoints)
     yield made
+    made.source.close()
     made.client.drop_database(made.name)
     made.client.close()
 

@@ -464,14 +464,14 @@ def test_clock_and_lag_are_the_servers(source: PostgresqlCleanup, endpoints: End
 
 def test_the_applications_own_role_is_enough(propertypulse: ServiceProfile) -> None:
     (cleanup,) = propertypulse.cleanup.rules
-    source = open_cleanup_source(propertypulse)
-    facts = source.observe(cleanup, CUTOFF)
-    assert facts.obstacles == ()
-    entries = source.read_expired(cleanup, CUTOFF, 20, 1 << 20)
-    assert entries
-    assert source.delete(cleanup, CUTOFF, entries) == len(entries)
-    assert source.insert_missing(cleanup.source, facts.columns, entries) == (len(entries), ())
-    assert source.compare(cleanup.source, facts.columns, entries) == (0, ())
+    with open_cleanup_source(propertypulse) as source:
+        facts = source.observe(cleanup, CUTOFF)
+        assert facts.obstacles == ()
+        entries = source.read_expired(cleanup, CUTOFF, 20, 1 << 20)
+        assert entries
+        assert source.delete(cleanup, CUTOFF, entries) == len(entries)
+        assert source.insert_missing(cleanup.source, facts.columns, entries) == (len(entries), ())
+        assert source.compare(cleanup.source, facts.columns, entries) == (0, ())
 
 
 def test_a_role_that_may_not_delete_says_so(source: PostgresqlCleanup, url: str) -> None:

@@ -66,15 +66,13 @@ def clean(ledger: Ledger, started: datetime = NOW, batch: int = 15) -> ArchiveMa
     ledger.change(cleanup={"rules": [RULE]})
     profile = ledger.profile
     (rule,) = profile.cleanup.rules
-    source, archives, cutoff = open_cleanup_source(profile), open_archives(profile), NOW - rule.older_than
-    columns, archive_id, parts = (
-        source.observe(rule, cutoff).columns,
-        archives.new_id(started),
-        list[ArchivePart](),
-    )
-    while entries := source.read_expired(rule, cutoff, batch, 1 << 20):
-        parts.append(archives.write_part(rule.name, archive_id, len(parts) + 1, entries))
-        assert source.delete(rule, cutoff, entries) == len(entries)
+    archives, cutoff = open_archives(profile), NOW - rule.older_than
+    archive_id, parts = archives.new_id(started), list[ArchivePart]()
+    with open_cleanup_source(profile) as source:
+        columns = source.observe(rule, cutoff).columns
+        while entries := source.read_expired(rule, cutoff, batch, 1 << 20):
+            parts.append(archives.write_part(rule.name, archive_id, len(parts) + 1, entries))
+            assert source.delete(rule, cutoff, entries) == len(entries)
     manifest = ArchiveManifest(
         service=ledger.name,
         rule=rule.name,
