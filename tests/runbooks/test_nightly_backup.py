@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flow_engine import run_flow
@@ -295,11 +296,9 @@ def test_a_run_that_starts_hours_late_runs_or_is_skipped_as_the_profile_says(
         client._client.post(
             f"/deployments/{deployment}/schedule", json={**span, "min_runs": 1, "max_runs": 1}
         ).raise_for_status()
-        (flow_run,) = [
-            run
-            for run in client.read_flow_runs(limit=200)
-            if run.deployment_id == deployment and run.expected_start_time == due
-        ]
+        of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+        runs = client.read_flow_runs(deployment_filter=of_deployment)
+        (flow_run,) = [run for run in runs if run.expected_start_time == due]
     assert flow_run.auto_scheduled
 
     state = run_late(flow_run)
