@@ -35,7 +35,6 @@ from deployments.sandbox.stack import Sandbox
 
 _COLLECTION: Final = "bench_audit"
 _OLD: Final = timedelta(days=700)
-_RECENT: Final = timedelta(days=100)
 _YEAR: Final = timedelta(days=365)
 _INSERT: Final = 10_000
 _MEGABYTE: Final = 1_000_000
@@ -99,7 +98,9 @@ class Bench:
             self.audit.insert_many(
                 {
                     "_id": number,
-                    "timestamp": now - (_OLD if number < self.expired else _RECENT) + number * _SECOND,
+                    "timestamp": now - _OLD + number * _SECOND
+                    if number < self.expired
+                    else now - (self.documents - number) * _SECOND,
                     "userId": f"user{number * 7919 % 50_000}",
                     "action": _ACTIONS[number * 31 % len(_ACTIONS)],
                     "path": f"/api/invoices/{number % 9973}",

@@ -19,11 +19,17 @@ class CleanupSource(Protocol):
         ...
 
     def read_expired(
-        self, rule: CleanupRule, cutoff: datetime, most_entries: int, most_bytes: int
+        self,
+        rule: CleanupRule,
+        cutoff: datetime,
+        most_entries: int,
+        most_bytes: int,
+        since: datetime | None = None,
     ) -> tuple[bytes, ...]:
         """Return the oldest entries that are expired and not held: at least one if there is any.
 
-        It ends at ``most_entries``, or with the entry that reaches ``most_bytes``.
+        It ends at ``most_entries``, or with the entry that reaches ``most_bytes``. Older ones than ``since``
+        may come last.
         """
         ...
 

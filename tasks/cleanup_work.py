@@ -71,7 +71,9 @@ class _Worker:
         log = get_run_logger()
         most = _MOST_ENTRIES if self._work.archive_id else self._rule.batch
         while not has_passed(deadline):
-            entries = self._source.read_expired(self._rule, self._work.cutoff, most, _MOST_BYTES)
+            entries = self._source.read_expired(
+                self._rule, self._work.cutoff, most, _MOST_BYTES, self._work.oldest
+            )
             if not entries:
                 return True
             part = self._archive(entries)

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -33,6 +33,7 @@ _EXACT: Final[CodecOptions[RawBSONDocument]] = RAW.with_options(
 _MAJORITY: Final = WriteConcern("majority")
 _STRANGERS: Final = 4
 _GROWTH: Final = 8
+_PAGE: Final = 200
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,29 @@ class _Window:
 
     start: int
     width: int
+
+    def fit(self, found: int) -> int:
+        """Given how many documents it held, return the width that would likely have held a page."""
+        likely = self.width * _PAGE // max(found, 1)
+        return max(1, self.width // _GROWTH, min(likely, self.width * _GROWTH))
+
+
+@dataclass
+class _Taken:
+    """The documents of one read, until there are as many or as large as wanted."""
+
+    most_entries: int
+    most_bytes: int
+    entries: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.entries) >= self.most_entries or self.size >= self.most_bytes
+
+    def add(self, raw: bytes) -> None:
+        self.entries.append(raw)
+        self.size += len(raw)
 
 
 class MongodbCleanup:
@@ -69,49 +93,34 @@ class MongodbCleanup:
             return observe_rule(client[self._database], rule, cutoff)
 
     def read_expired(
-        self, rule: CleanupRule, cutoff: datetime, most_entries: int, most_bytes: int
+        self,
+        rule: CleanupRule,
+        cutoff: datetime,
+        most_entries: int,
+        most_bytes: int,
+        since: datetime | None = None,
     ) -> tuple[bytes, ...]:
         """Return the oldest documents that are expired and not held: at least one if there is any.
 
-        After a deletion it goes on where that ended: to begin at the oldest each time would lead the server
-        through all that was deleted since. It may then return fewer than there are, and looks behind, for
-        what was changed or came meanwhile, when nothing is left ahead.
+        It begins at ``since``, and after a deletion where that ended: to begin at the oldest each time would
+        lead the server through all that was deleted. It reads short spans of time, about a page each, so that
+        no read keeps the application's waiting. When nothing is left ahead it looks behind, for what was
+        changed or came meanwhile.
         """
+        taken = _Taken(most_entries, most_bytes)
         end = _milliseconds(cutoff)
         with self._open(rule) as collection:
             window = self._windows.get(rule.name)
-            while window is not None and window.start < end:
+            if window is None and since is not None:
+                window = _Window(_milliseconds(since), 1)
+            while window is not None and window.start < end and not taken.is_full:
                 until = min(window.start + window.width, end)
                 span = {"$gte": DatetimeMS(window.start), "$lt": DatetimeMS(until)}
-                if found := self._read(collection, rule, span, most_entries, most_bytes):
-                    return found
-                window = _Window(until, window.width * _GROWTH)
-            return self._read(collection, rule, {"$lt": DatetimeMS(end)}, most_entries, most_bytes)
-
-    def _read(
-        self, collection: Raw, rule: CleanupRule, span: dict[str, Any], most_entries: int, most_bytes: int
-    ) -> tuple[bytes, ...]:
-        entries: list[bytes] = []
-        times: list[int] = []
-        size = 0
-        query = free_query(rule, span)
-        with collection.find(query).sort(rule.time_field, 1).limit(most_entries) as cursor:
-            for document in cursor:
-                moment = value_at(document, rule.time_field)
-                # A range also matches an array that holds such a date: that says nothing of its age.
-                if not isinstance(moment, DatetimeMS):
-                    continue
-                entries.append(bytes(document.raw))
-                times.append(int(moment))
-                size += len(entries[-1])
-                if size >= most_bytes:
-                    break
-        if entries:
-            # A quarter more than is likely wanted: a read ends by itself, and a short one costs another.
-            spanned = times[-1] - times[0] + 1
-            likely = spanned * most_entries * 5 // (4 * len(entries))
-            self._widths[rule.name] = min(likely, spanned * _GROWTH)
-        return tuple(entries)
+                window = _Window(until, window.fit(_read(collection, rule, span, taken)))
+                self._widths[rule.name] = window.width
+            if not taken.entries:
+                _read(collection, rule, {"$lt": DatetimeMS(end)}, taken)
+        return tuple(taken.entries)
 
     def delete(self, rule: CleanupRule, cutoff: datetime, entries: Sequence[bytes]) -> int:
         """Delete those of the documents that are still there, unchanged to the byte, expired and not held.
@@ -182,6 +191,20 @@ class MongodbCleanup:
 
     def _raw(self, client: Client, source: str) -> Raw:
         return client[self._database].with_options(_EXACT).get_collection(source, write_concern=_MAJORITY)
+
+
+def _read(collection: Raw, rule: CleanupRule, span: dict[str, Any], taken: _Taken) -> int:
+    """Take the documents of a span of time, oldest first, until it is enough; return how many it were."""
+    before = len(taken.entries)
+    limit = taken.most_entries - before
+    with collection.find(free_query(rule, span)).sort(rule.time_field, 1).limit(limit) as cursor:
+        for document in cursor:
+            # A range also matches an array that holds such a date: that says nothing of its age.
+            if isinstance(value_at(document, rule.time_field), DatetimeMS):
+                taken.add(bytes(document.raw))
+            if taken.is_full:
+                break
+    return len(taken.entries) - before
 
 
 def _delete(

@@ -38,7 +38,7 @@ _CLAMPED_RAW: Final = CodecOptions(
     document_class=RawBSONDocument, tz_aware=True, datetime_conversion=DatetimeConversion.DATETIME_CLAMP
 )
 _SIZE: Final = {"$bsonSize": "$$ROOT"}
-_RECENT: Final = (timedelta(days=1), timedelta(days=30))
+_RECENT: Final = (timedelta(hours=1), timedelta(days=1), timedelta(days=30))
 
 
 def observe_rule(database: Database[dict[str, Any]], rule: CleanupRule, cutoff: datetime) -> RuleFacts:
@@ -56,6 +56,7 @@ def observe_rule(database: Database[dict[str, Any]], rule: CleanupRule, cutoff: 
     wrong, example = _find_wrong_types(collection, rule.time_field)
     newest = _find_newest(collection, rule.time_field)
     entries, size = measure_collection(collection)
+    months, oldest = _count_months(collection, rule, expired)
     return RuleFacts(
         rule=rule.name,
         source=rule.source,
@@ -66,7 +67,8 @@ def observe_rule(database: Database[dict[str, Any]], rule: CleanupRule, cutoff: 
         wrong_type_example=example,
         without_time=collection.count_documents({rule.time_field: None}),
         newest=newest,
-        months=_count_months(collection, rule, expired),
+        oldest_expired=oldest,
+        months=months,
         held=_count_held(collection, rule, cutoff),
         index=_find_index(collection, rule.time_field),
         storage_bytes=size,
@@ -147,15 +149,20 @@ def measure_collection(collection: Collection[dict[str, Any]]) -> tuple[int, int
 
 def _count_months(
     collection: Collection[dict[str, Any]], rule: CleanupRule, expired: Mapping[str, Any]
-) -> tuple[MonthOfExpired, ...]:
+) -> tuple[tuple[MonthOfExpired, ...], datetime | None]:
+    """Return what has expired month by month, and the oldest of it where the server says so."""
     month = {"$dateToString": {"format": "%Y-%m", "date": f"${rule.time_field}"}}
-    sums = {"entries": {"$sum": 1}, "raw_bytes": {"$sum": _SIZE}}
+    sums = {
+        "entries": {"$sum": 1},
+        "raw_bytes": {"$sum": _SIZE},
+        "oldest": {"$min": f"${rule.time_field}"},
+    }
+    oldest: list[datetime] = []
     pipeline: list[dict[str, Any]] = [{"$match": expired}, {"$group": {"_id": month, **sums}}]
     try:
-        counted = {
-            str(found["_id"]): (int(found["entries"]), int(found["raw_bytes"]))
-            for found in collection.aggregate(pipeline)
-        }
+        groups = list(collection.aggregate(pipeline))
+        counted = {str(found["_id"]): (int(found["entries"]), int(found["raw_bytes"])) for found in groups}
+        oldest = [found["oldest"] for found in groups if isinstance(found["oldest"], datetime)]
     except OperationFailure:
         # $bsonSize is there since 4.4, and no server formats a year before the first.
         entries: Counter[str] = Counter()
@@ -164,10 +171,11 @@ def _count_months(
             entries[name] += 1
             raw_bytes[name] += length
         counted = {name: (entries[name], raw_bytes[name]) for name in entries}
-    return tuple(
+    months = tuple(
         MonthOfExpired(month=name, entries=number, raw_bytes=length)
         for name, (number, length) in sorted(counted.items())
     )
+    return months, min(oldest, default=None)
 
 
 def _read_months(

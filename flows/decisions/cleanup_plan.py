@@ -75,6 +75,7 @@ def plan_cleanup(profile: ServiceProfile, facts: CleanupFacts) -> CleanupPlan:
             archive_id=facts.archive_ids[rule.name] if rule.archive else None,
             entries=found.expired,
             raw_bytes=found.expired_bytes,
+            oldest=found.oldest_expired,
         )
         for rule, found in pairs
         if refusals[rule.name] is None and found.expired

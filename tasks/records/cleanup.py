@@ -40,6 +40,8 @@ class RuleFacts(_Record):
     without_time: int = 0
     """Entries without a time: they never expire."""
     newest: datetime | None = None
+    oldest_expired: datetime | None = None
+    """Where reading may begin, for a server that would otherwise look through all that has expired."""
     months: tuple[MonthOfExpired, ...] = ()
     held: int = 0
     """Expired entries that the legal hold keeps."""
@@ -73,6 +75,8 @@ class RuleToClean(_Record):
     """None for a rule without an archive."""
     entries: int
     raw_bytes: int
+    oldest: datetime | None = None
+    """Where reading begins, where that is known; older ones that came since are found last."""
 
 
 class AfterCleaning(_Record):

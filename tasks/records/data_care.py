@@ -40,7 +40,7 @@ class CleanupRule(Section):
         examples=[{"organizationId": "ACME"}],
     )
     batch: int = Field(
-        default=1000,
+        default=200,
         ge=1,
         le=10_000,
         description="How many are deleted between two looks at the application",

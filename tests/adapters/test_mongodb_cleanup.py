@@ -173,6 +173,15 @@ def test_reading_goes_on_behind_what_was_deleted_and_comes_back_for_what_changed
     assert audit.raw() == set()
 
 
+def test_reading_begins_where_it_is_told_and_older_ones_that_came_since_are_last(audit: Audit) -> None:
+    audit.fill(*({"_id": n, "at": days(-500 + n)} for n in range(9)), {"_id": "older", "at": days(-900)})
+    seen: list[Any] = []
+    while entries := audit.source.read_expired(RULE, CUTOFF, 4, LARGE, days(-500)):
+        seen += identities(entries)
+        audit.delete(*entries)
+    assert seen == [*range(9), "older"]
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ages=st.lists(st.integers(-5, 5) | st.sampled_from([-1000, 1000]), min_size=1, max_size=12),
