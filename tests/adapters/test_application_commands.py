@@ -213,7 +213,7 @@ def test_a_command_that_does_not_end_is_ended_with_all_that_it_started(
         ConfigurationError, match=r"did not finish within 0 minutes; its last line was: begun\."
     ):
         run_application_command.fn(profile, command, "migrate")
-    assert is_gone(int((folder / "child").read_text()))
+    wait_until(lambda: is_gone(int((folder / "child").read_text())))
 
 
 def test_what_a_command_leaves_in_the_background_is_not_waited_for_and_ended(
