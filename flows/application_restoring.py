@@ -17,8 +17,8 @@ from tasks.application_unpacking import unpack_application
 from tasks.artifacts import publish_done
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.http_probe import await_health, probe_health, probe_login
-from tasks.journal import Journal, list_open_journals
-from tasks.mutation import BEGAN, settling
+from tasks.journal import Journal
+from tasks.mutation import BEGAN, refuse_half_done, settling
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
@@ -48,11 +48,7 @@ def observe_and_plan(profile: ServiceProfile, set_id: str, *, keep_env: bool) ->
 def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
     """Undo what a killed run left, or finish it if it was proven by then."""
     if dry_run:
-        if RUNBOOK in list_open_journals(profile):
-            raise RefusedError(
-                f"{profile.name}: a {RUNBOOK} is under way, or was killed and left something half done, so "
-                "there is nothing to plan from: start it without dry_run, it puts that right first."
-            )
+        refuse_half_done(profile, RUNBOOK)
         return
     with settling(profile, run, RUNBOOK) as journal:
         began = journal.find(BEGAN) if journal is not None else None

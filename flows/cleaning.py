@@ -14,8 +14,8 @@ from tasks import cleanup_observing
 from tasks.artifacts import publish_done
 from tasks.cleanup_work import clean_rule, finish_rule
 from tasks.errors import RefusedError, RunbookError
-from tasks.journal import Journal, list_open_journals
-from tasks.mutation import BEGAN, settling
+from tasks.journal import Journal
+from tasks.mutation import BEGAN, refuse_half_done, settling
 from tasks.records.cleanup import AfterCleaning, CleanedRule, RuleFacts, RuleToClean
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run, read_clock
@@ -42,11 +42,7 @@ def observe_and_plan(profile: ServiceProfile) -> CleanupPlan:
 def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
     """Finish what a killed run left: its last part, and its archives."""
     if dry_run:
-        if RUNBOOK in list_open_journals(profile):
-            raise RefusedError(
-                f"{profile.name}: an {RUNBOOK} is under way, or was killed and left something half done, so "
-                "there is nothing to plan from: start it without dry_run, it puts that right first."
-            )
+        refuse_half_done(profile, RUNBOOK)
         return
     with settling(profile, run, RUNBOOK) as journal:
         began = journal.find(BEGAN) if journal is not None else None

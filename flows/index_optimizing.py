@@ -17,8 +17,8 @@ from flows.decisions.index_use import make_sample
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.history import Measurement, read_history, record_measurement
 from tasks.index_care_rendering import publish_index_care
-from tasks.journal import Journal, list_open_journals
-from tasks.mutation import BEGAN, settling
+from tasks.journal import Journal
+from tasks.mutation import BEGAN, refuse_half_done, settling
 from tasks.opening_index_care import end_own_work, observe_index_care, take_care
 from tasks.records.index_care import CareAct, DoneAct, Finding, IndexUseFacts
 from tasks.records.service import ServiceProfile
@@ -58,11 +58,7 @@ def show(profile: ServiceProfile, examined: Examined, done: Sequence[DoneAct] = 
 def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
     """End what a killed run's session still does, and drop what it left invalid."""
     if dry_run:
-        if RUNBOOK in list_open_journals(profile):
-            raise RefusedError(
-                f"{profile.name}: an {RUNBOOK} is under way, or was killed and left something half done, so "
-                "there is nothing to plan from: start it without dry_run, it puts that right first."
-            )
+        refuse_half_done(profile, RUNBOOK)
         return
     with settling(profile, run, RUNBOOK) as journal:
         began = journal.find(BEGAN) if journal is not None else None

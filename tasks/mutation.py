@@ -53,6 +53,16 @@ def _say_end(error: BaseException, journal: Journal) -> str:
     return f"The run was cancelled or its process was told to end. {left}"
 
 
+def refuse_half_done(profile: ServiceProfile, runbook: str) -> None:
+    """Given a runbook that only plans, raise ``RefusedError`` if one is under way or was killed."""
+    if runbook in list_open_journals(profile):
+        article = "an" if runbook[0] in "aeiou" else "a"
+        raise RefusedError(
+            f"{profile.name}: {article} {runbook} is under way, or was killed and left something half done, "
+            "so there is nothing to plan from: start it without dry_run, it puts that right first."
+        )
+
+
 @contextmanager
 def settling(profile: ServiceProfile, run: Run, runbook: str) -> Generator[Journal | None]:
     """Hold the service and yield the journal that a killed run of this runbook left open, or None.
