@@ -12,8 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tasks.errors import AccessDeniedError, ConfigurationError, DamagedSetError, SourceError
+from tasks.records.application import Application
 from tasks.records.backup import ApplicationContent, ApplicationFacts
-from tasks.records.service import Application
 from tasks.retrying import retried
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import GZIP

@@ -16,9 +16,9 @@ from tasks.records.database_health import (
     RelationGrowth,
     Sessions,
     Unit,
-    Unknown,
 )
 from tasks.records.figures import say_bytes, say_count, say_duration, say_gain, shorten
+from tasks.records.observation import Unknown
 
 # A picture's title is its text in Markdown as well, and a collection may be called anything.
 _ODD = re.compile(r"[^\w .,%/-]")

@@ -23,8 +23,8 @@ from tasks.records.database_health import (
     Replication,
     Session,
     Sessions,
-    Unknown,
 )
+from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
 from tasks.retrying import retried
 

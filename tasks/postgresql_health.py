@@ -26,8 +26,8 @@ from tasks.records.database_health import (
     Replication,
     ReplicationSlot,
     Troubles,
-    Unknown,
 )
+from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
 from tasks.retrying import retried
 

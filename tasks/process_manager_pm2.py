@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from tasks.errors import ConfigurationError, UnreachableError
 from tasks.host_program import Finished, find_program, run_program
+from tasks.records.application import Application
 from tasks.records.process import ProcessStatus
-from tasks.records.service import Application
 
 _ONLINE, _LAUNCHING, _STOPPED, _ERRORED = "online", "launching", "stopped", "errored"
 _ALIVE = {_ONLINE, _LAUNCHING, "stopping"}

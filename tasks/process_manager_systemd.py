@@ -2,8 +2,8 @@
 
 from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
 from tasks.host_program import Finished, find_program, run_program
+from tasks.records.application import Application
 from tasks.records.process import ProcessStatus
-from tasks.records.service import Application
 
 _PROPERTIES = "LoadState,ActiveState,SubState,MainPID,Result"
 # systemd's own DefaultTimeoutStopSec is 90 s, then it kills.

@@ -14,9 +14,9 @@ from tasks.records.database_health import (
     RelationGrowth,
     RelationSize,
     Unit,
-    Unknown,
 )
 from tasks.records.figures import say_bytes, say_count, say_gain, shorten
+from tasks.records.observation import Unknown
 
 _ORDER: tuple[Level, ...] = ("act", "watch", "unknown", "ok")
 _LONGEST_TOLD = 250

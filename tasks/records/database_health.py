@@ -6,23 +6,13 @@ What could not be observed is ``Unknown`` and says why; what this kind of databa
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from tasks.records.observation import Record, Unknown
 
 Level = Literal["act", "watch", "unknown", "ok"]
 Unit = Literal["bytes", "number", "percent"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Unknown(_Record):
-    """An observation that could not be made."""
-
-    why: str
-
-
-class RelationSize(_Record):
+class RelationSize(Record):
     """A collection or table, by what it takes on the server's disk."""
 
     name: str
@@ -37,7 +27,7 @@ class RelationSize(_Record):
         return self.data_bytes + self.index_bytes
 
 
-class Disk(_Record):
+class Disk(Record):
     """The file system that holds the data, with all else that is on it."""
 
     total_bytes: int
@@ -49,7 +39,7 @@ class Disk(_Record):
         return self.total_bytes - self.free_bytes
 
 
-class ConnectionGroup(_Record):
+class ConnectionGroup(Record):
     """Connections that are alike."""
 
     user: str
@@ -58,7 +48,7 @@ class ConnectionGroup(_Record):
     number: int
 
 
-class Connections(_Record):
+class Connections(Record):
     """How many clients are connected, and how many may be."""
 
     current: int
@@ -67,7 +57,7 @@ class Connections(_Record):
     groups: tuple[ConnectionGroup, ...] = ()
 
 
-class Session(_Record):
+class Session(Record):
     """Who works in the database, with the name of the command and never its values."""
 
     identity: str
@@ -76,7 +66,7 @@ class Session(_Record):
     seconds: float
 
 
-class Blocked(_Record):
+class Blocked(Record):
     """A session that waits for others."""
 
     session: Session
@@ -85,7 +75,7 @@ class Blocked(_Record):
     """MongoDB does not say who blocks."""
 
 
-class Sessions(_Record):
+class Sessions(Record):
     """What goes on at this moment."""
 
     blocked: tuple[Blocked, ...] = ()
@@ -98,7 +88,7 @@ class Sessions(_Record):
     oldest_snapshot_holder: str = ""
 
 
-class Replica(_Record):
+class Replica(Record):
     """A copy of the database and how far it is behind."""
 
     name: str
@@ -107,7 +97,7 @@ class Replica(_Record):
     lag_seconds: float | None
 
 
-class ReplicationSlot(_Record):
+class ReplicationSlot(Record):
     """A place that the server keeps for a replica, with the log that the replica has not fetched."""
 
     name: str
@@ -117,7 +107,7 @@ class ReplicationSlot(_Record):
     """Whether what the replica needs is gone."""
 
 
-class Replication(_Record):
+class Replication(Record):
     """Who follows this server."""
 
     replicas: tuple[Replica, ...] = ()
@@ -125,14 +115,14 @@ class Replication(_Record):
     has_primary: bool = True
 
 
-class CacheReads(_Record):
+class CacheReads(Record):
     """Counted since the server started or its statistics were reset."""
 
     wanted: int
     from_disk: int
 
 
-class Troubles(_Record):
+class Troubles(Record):
     """Counted likewise, of this database."""
 
     deadlocks: int
@@ -140,7 +130,7 @@ class Troubles(_Record):
     temporary_bytes: int
 
 
-class DatabaseHealth(_Record):
+class DatabaseHealth(Record):
     """A database at one moment."""
 
     kind: Literal["mongodb", "postgresql"]
@@ -170,7 +160,7 @@ class DatabaseHealth(_Record):
         )
 
 
-class Finding(_Record):
+class Finding(Record):
     """How one thing is, what its limit is, and what to do when it is beyond."""
 
     name: str
@@ -180,7 +170,7 @@ class Finding(_Record):
     advice: str
 
 
-class RelationGrowth(_Record):
+class RelationGrowth(Record):
     """A collection or table and what it gained, by since when; None where nothing was measured then."""
 
     size: RelationSize
@@ -188,7 +178,7 @@ class RelationGrowth(_Record):
     entries_since: dict[str, float | None]
 
 
-class Picture(_Record):
+class Picture(Record):
     """A figure's history, worth being drawn."""
 
     title: str
@@ -196,7 +186,7 @@ class Picture(_Record):
     unit: Unit
 
 
-class DatabaseReport(_Record):
+class DatabaseReport(Record):
     """All that is said of a database at one moment."""
 
     service: str

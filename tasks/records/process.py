@@ -1,6 +1,36 @@
 """What a process manager says of the application."""
 
+from datetime import datetime
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
+
+# Words of our own for what PM2, systemd and Windows each say in theirs.
+InstanceState = Literal["online", "starting", "stopping", "stopped", "errored"]
+# As psutil has them; "suspended" is stopped by a signal (SIGSTOP), which no process manager notices.
+KernelState = Literal["running", "waiting for a disk", "suspended", "zombie", "gone"]
+
+
+class ProcessInstance(BaseModel):
+    """One process of the application; None is what its process manager does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """What tells it from the others: PM2's number, or the unit's name."""
+    state: InstanceState
+    pid: int | None = None
+    kernel_state: KernelState | None = None
+    since: datetime | None = None
+    """When it started, aware, UTC."""
+    restarts: int | None = None
+    """How often the process manager has started it again since it knows it."""
+    unstable_restarts: int | None = None
+    """How often it ended soon after a start, one time after the other (PM2 counts them)."""
+    exit_code: int | None = None
+    memory_bytes: int | None = None
+    cpu_percent: float | None = None
+    """Of one core, over a short moment."""
 
 
 class ProcessStatus(BaseModel):
@@ -11,3 +41,4 @@ class ProcessStatus(BaseModel):
     running: bool
     stopped: bool
     detail: str
+    instances: tuple[ProcessInstance, ...] = ()

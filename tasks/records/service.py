@@ -7,7 +7,9 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, Field, model_validator
 
+from tasks.records.application import Application
 from tasks.records.data_care import Cleanup, QueryCare, RecommendedIndex
+from tasks.records.outage_care import Firebase, Outage, SystemLogs, Upstream
 from tasks.records.section import Reference, Section
 
 
@@ -15,83 +17,6 @@ def _known_time_zone(name: str) -> str:
     if name not in available_timezones():
         raise ValueError(f"'{name}' is no IANA time zone; expected a name like 'Europe/Berlin'")
     return name
-
-
-class Login(Section):
-    """A login that proves the service works for its users; the user exists for nothing else."""
-
-    url: str = Field(
-        pattern=r"^https?://",
-        description="Takes the login as a JSON body and answers 200 with a token",
-        examples=["http://127.0.0.1:8080/auth/login"],
-    )
-    user: str = Field(min_length=1, description="The probe user", examples=["probe@example.com"])
-    password: Reference = Field(
-        description="Reference to the probe user's password",
-        examples=["file:/etc/runbooks/invoice/probe-password"],
-    )
-    user_field: str = Field(default="email", description="The body's field for the user", examples=["email"])
-    password_field: str = Field(
-        default="password", description="The body's field for the password", examples=["password"]
-    )
-
-
-class Application(Section):
-    """The Node.js application as its host sees it."""
-
-    directory: Path = Field(
-        description="Where the application's files are", examples=["/srv/invoice/backend"]
-    )
-    env_file: Path = Field(
-        default=Path(".env"),
-        description="The home of the application's secrets, relative to the directory",
-        examples=[".env"],
-    )
-    health_url: str = Field(
-        pattern=r"^https?://",
-        description="Answers 200 and a JSON body with status OK when the service is healthy",
-        examples=["http://127.0.0.1:8080/health"],
-    )
-    process_manager: Literal["pm2", "systemd", "windows"] = Field(
-        description="What keeps the application running", examples=["pm2"]
-    )
-    process_name: str = Field(min_length=1, description="Its name there", examples=["invoice-backend"])
-    process_manager_program: Path | None = Field(
-        default=None,
-        description="The process manager's command when it is not on PATH",
-        examples=["/usr/local/bin/pm2"],
-    )
-    start_within: timedelta = Field(
-        default=timedelta(seconds=60),
-        description="So long after a start it must be healthy (ISO 8601 duration)",
-        examples=["PT60S"],
-    )
-    login: Login | None = Field(default=None, description="A login that proves more than health does")
-    install_command: tuple[str, ...] = Field(
-        default=(),
-        description="Installs the dependencies, in the application's directory, without a shell",
-        examples=[["npm", "ci", "--omit=dev"]],
-    )
-    migrate_command: tuple[str, ...] = Field(
-        default=(),
-        description="Brings the database's schema up to the application's, likewise",
-        examples=[["npx", "prisma", "migrate", "deploy"]],
-    )
-    log_files: tuple[Path, ...] = Field(
-        default=(),
-        description="Log files, relative to the directory",
-        examples=[["logs/error.log"]],
-    )
-    required_variables: tuple[str, ...] = Field(
-        default=(),
-        description="Variables without which the application does not start",
-        examples=[["MONGODB_URI", "JWT_SECRET"]],
-    )
-    exclude_from_backup: tuple[str, ...] = Field(
-        default=("node_modules", ".git", "*.log"),
-        description="Names (shell patterns) left out of the application's archive, at any depth",
-        examples=[["node_modules", ".git", "*.log"]],
-    )
 
 
 class Database(Section):
@@ -238,6 +163,14 @@ class ServiceProfile(Section):
     )
     cleanup: Cleanup = Field(default=Cleanup(), description="What of the database is deleted when it is old")
     queries: QueryCare = Field(default=QueryCare(), description="What a slow query and an unused index are")
+    outage: Outage = Field(default=Outage(), description="What an outage is, and what is done at once")
+    firebase: Firebase | None = Field(default=None, description="Firebase Messaging, where it is used")
+    upstreams: tuple[Upstream, ...] = Field(
+        default=(), description="What outside of our systems the application needs"
+    )
+    system_logs: SystemLogs = Field(
+        default=SystemLogs(), description="Where logs are beside the application's own"
+    )
     state_directory: Path = Field(
         default=Path("/var/lib/runbooks"),
         description="Where the host keeps journals, the lock and the audit trail; private, on a local disk",

@@ -17,8 +17,9 @@ import pytest
 from tasks import application_files
 from tasks.application_files import ARCHIVE_KEY, list_files, read_archive, save_application
 from tasks.errors import AccessDeniedError, ConfigurationError, DamagedSetError, SourceError
+from tasks.records.application import Application
 from tasks.records.backup import ApplicationContent, ApplicationFacts
-from tasks.records.service import Application, Destination
+from tasks.records.service import Destination
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import GZIP
 

@@ -19,8 +19,8 @@ from tasks.records.database_health import (
     RelationSize,
     Session,
     Sessions,
-    Unknown,
 )
+from tasks.records.observation import Unknown
 
 NOW = datetime(2026, 11, 22, 6, 15, tzinfo=UTC)
 NASTY = "a|b\n<b>x</b> ](http://x) `c`"

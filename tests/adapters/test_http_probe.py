@@ -13,7 +13,8 @@ import pytest
 
 from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
 from tasks.http_probe import await_health, probe_health, probe_login
-from tasks.records.service import Login, ServiceProfile
+from tasks.records.application import Login
+from tasks.records.service import ServiceProfile
 
 Serve = Callable[[bytes], str]
 

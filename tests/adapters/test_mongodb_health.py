@@ -25,7 +25,8 @@ from tasks.mongodb_health import (
     read_operation,
     read_replica_set,
 )
-from tasks.records.database_health import CacheReads, Connections, DatabaseHealth, Disk, Unknown
+from tasks.records.database_health import CacheReads, Connections, DatabaseHealth, Disk
+from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
 
 NOW = datetime(2026, 11, 22, 6, 15, tzinfo=UTC)

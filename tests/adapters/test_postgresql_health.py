@@ -27,8 +27,8 @@ from tasks.records.database_health import (
     Replication,
     Sessions,
     Troubles,
-    Unknown,
 )
+from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
 
 NOW = datetime(2026, 11, 22, 6, 15, tzinfo=UTC)

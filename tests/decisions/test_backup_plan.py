@@ -7,9 +7,10 @@ import pytest
 
 from flows.decisions.backup_judgement import expect_summary
 from flows.decisions.backup_plan import check_drift, plan_backup, plan_retention_around
+from tasks.records.application import Application
 from tasks.records.backup import RepositoryState
 from tasks.records.plans import BackupOrder, PlannedPart, RetentionPlan, SetDecision
-from tasks.records.service import Application, Backup, Database, Destination, Retention, ServiceProfile
+from tasks.records.service import Backup, Database, Destination, Retention, ServiceProfile
 
 NOW = datetime(2026, 11, 21, 1, 0, tzinfo=UTC)
 APPLICATION = PlannedPart("application", "application", 12, 4000)

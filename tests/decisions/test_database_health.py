@@ -25,8 +25,8 @@ from tasks.records.database_health import (
     Session,
     Sessions,
     Troubles,
-    Unknown,
 )
+from tasks.records.observation import Unknown
 
 NOW = datetime(2026, 11, 22, 6, 15, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -1,0 +1,39 @@
+"""What was done about outages, and what is to be done about this one."""
+
+from datetime import datetime
+from typing import Literal
+
+from tasks.records.observation import Record
+from tasks.records.outage_care import Remedy
+from tasks.records.runbook_plan import RunbookPlan
+
+Outcome = Literal["begun", "healthy again", "not healthy", "undone", "failed"]
+
+
+class PastRemedy(Record):
+    """A remedy that was begun, kept on the host: the budget counts these."""
+
+    at: datetime
+    run: str
+    remedy: Remedy
+    fingerprint: str
+    """Of the diagnosis that it answered: no remedy is done twice for the same."""
+    outcome: Outcome
+
+
+class RemedyStep(Record):
+    """One remedy for one cause."""
+
+    remedy: Remedy
+    cause: str
+    target: str
+
+
+class RemediationPlan(RunbookPlan):
+    """The remedies in their order; ``proposed`` are those that wait for a person."""
+
+    fingerprint: str
+    steps: tuple[RemedyStep, ...]
+    needs_approval: bool
+    proposed: tuple[str, ...] = ()
+    """What only a person can do, a sentence each."""
