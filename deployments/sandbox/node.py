@@ -243,6 +243,8 @@ class PM2:
             # On a busy machine a start that fails takes longer than PM2's one second.
             "min_uptime": 5000,
             "merge_logs": True,
+            # Without it no line of PM2's logs has a time.
+            "log_date_format": "YYYY-MM-DD HH:mm:ss.SSS Z",
             "log_file": str(application.folder / application.combined_log),
             "env": {"NODE_ENV": "production"},
         }
