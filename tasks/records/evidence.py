@@ -52,6 +52,11 @@ class PortHolder(Record):
     """Whether it is the application's own program, started from its directory, that its manager lost."""
     since: datetime | None = None
 
+    @property
+    def identity(self) -> str:
+        """What no other process has: an id may be another's by now, but not with the same start."""
+        return f"process {self.pid} since {self.since.isoformat() if self.since else 'nobody knows when'}"
+
 
 class PortFacts(Record):
     """Who listens where the application should; ``port`` is its env file's."""

@@ -37,3 +37,23 @@ class RemediationPlan(RunbookPlan):
     needs_approval: bool
     proposed: tuple[str, ...] = ()
     """What only a person can do, a sentence each."""
+
+
+class Hold(Record):
+    """What the kill switch says. ``asked`` is False for a run from a shell that has no server to ask."""
+
+    reason: str | None = None
+    """Why nothing may be done, as people wrote it; None where it is off."""
+    asked: bool = True
+
+
+class Remediated(Record):
+    """What became of a plan."""
+
+    plan: RemediationPlan
+    outcome: Literal["healthy again", "not needed", "planned", "refused", "handed over"]
+    """"refused": nothing was done. "handed over": something was, and people are needed."""
+    said: str
+    """One sentence or two for people."""
+    done: tuple[str, ...] = ()
+    """What was done, a sentence each."""
