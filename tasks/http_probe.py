@@ -1,23 +1,28 @@
 """Ask a service from outside whether it is healthy, and whether its users can log in."""
 
-import ssl
 import time
-from functools import cache
+from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import httpx
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from pydantic import BaseModel, ConfigDict
 
-from tasks.credentials import resolve
 from tasks.errors import RunbookError, UnreachableError
+from tasks.http_exchange import Exchange, exchange
+from tasks.login_probing import attempt_login
 from tasks.process_manager import observe_application
+from tasks.records.evidence import HealthAnswer, HealthFacts
+from tasks.records.figures import say_duration, say_period, shorten
 from tasks.records.service import ServiceProfile
 
 _SECONDS = 10.0
+_OBSERVE_SECONDS = 4.5
+_REQUESTS = 3
+_PAUSE_SECONDS = 0.15
 _POLL_SECONDS = 0.2
 _LEAST_SECONDS = 0.5
-_TOKEN_FIELDS = ("token", "accessToken", "access_token")
 
 
 class Health(BaseModel):
@@ -59,6 +64,25 @@ def await_health(profile: ServiceProfile) -> Health:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
+def observe_health(profile: ServiceProfile) -> HealthFacts:
+    """Given a service, return what its health URL answers to up to three requests, within 5 s in all.
+
+    Raise ``ConfigurationError`` if the URL is none: a service that is down is an answer.
+    """
+    return HealthFacts(answers=tuple(_ask_often(profile, profile.application.health_url)))
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def observe_public_health(profile: ServiceProfile) -> HealthFacts | None:
+    """Given a service, return what users get where they ask for its health; None if it has no such URL.
+
+    Raise ``ConfigurationError`` if the URL is none.
+    """
+    url = profile.application.public_url
+    return None if url is None else HealthFacts(answers=tuple(_ask_often(profile, url)))
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
 def probe_login(profile: ServiceProfile) -> str | None:
     """Given a service, log its probe user in; return None if that works or the profile has no login.
 
@@ -68,45 +92,64 @@ def probe_login(profile: ServiceProfile) -> str | None:
     login = profile.application.login
     if login is None:
         return None
-    body = {login.user_field: login.user, login.password_field: resolve(login.password)}
-    try:
-        response = httpx.post(login.url, json=body, timeout=_SECONDS, verify=_trust())
-        answer = response.json() if response.status_code == httpx.codes.OK else None
-    except httpx.HTTPError as error:
-        return f"The login at {login.url} does not answer ({type(error).__name__})."
-    except ValueError:
-        return f"The login of {login.user} at {login.url} answered 200, but no JSON."
-    if response.status_code != httpx.codes.OK:
-        return f"The login of {login.user} at {login.url} answered {response.status_code}, not 200."
-    if not isinstance(answer, dict) or not any(answer.get(field) for field in _TOKEN_FIELDS):
-        return f"The login of {login.user} at {login.url} answered 200, but no token."
-    return None
-
-
-@cache
-def _trust() -> ssl.SSLContext:
-    """Read the certificates of the authorities once: that takes longer than a healthy answer."""
-    return httpx.create_ssl_context()
+    return attempt_login(login, _SECONDS).problem
 
 
 def _ask(url: str, seconds: float) -> Health:
-    trusted = _trust()
-    started = time.monotonic()
-    problem: str | None = None
+    found = exchange(url, seconds)
+    return Health(url=url, seconds=found.seconds, problem=_judge(found))
+
+
+def _judge(found: Exchange) -> str | None:
+    if found.failure is not None:
+        return found.problem
+    if not httpx.codes.is_success(found.status_code):
+        return f"it answered {found.status_code}"
+    if not found.headers.get("content-type", "").startswith("application/json"):
+        return "its status is None, not 'OK'"
+    if (body := found.read_json()) is None:
+        return "its answer is no JSON"
+    status = body.get("status") if isinstance(body, dict) else None
+    return None if status == "OK" else f"its status is {shorten(repr(status), 40)}, not 'OK'"
+
+
+def _ask_often(profile: ServiceProfile, url: str) -> Iterator[HealthAnswer]:
+    """Ask more than once, so that one instance of several that is ill, and one that blinks, is seen."""
+    deadline = time.monotonic() + _OBSERVE_SECONDS
+    for number in range(_REQUESTS):
+        remaining = deadline - time.monotonic()
+        # What would be cut short only by our own limit says nothing.
+        if number and remaining < profile.outage.slow_after.total_seconds() + _PAUSE_SECONDS:
+            return
+        if number:
+            time.sleep(_PAUSE_SECONDS)
+        yield _tell(profile, url, exchange(url, remaining))
+
+
+def _tell(profile: ServiceProfile, url: str, found: Exchange) -> HealthAnswer:
+    body = found.read_json()
+    fields = body if isinstance(body, dict) else {}
+    problem, limit = _judge(found), profile.outage.slow_after
+    if problem is None and found.seconds > limit.total_seconds():
+        problem = f"it took {say_duration(found.seconds)} to answer, and {say_period(limit)} is the limit"
+    error = fields.get("error") or fields.get("message")
+    return HealthAnswer(
+        url=url,
+        seconds=found.seconds,
+        problem=problem,
+        status_code=found.status_code or None,
+        failure=found.failure,
+        reported_at=_read_moment(fields.get("timestamp")),
+        error=shorten(str(error)) if problem and error else None,
+    )
+
+
+def _read_moment(said: object) -> datetime | None:
     try:
-        response = httpx.get(url, timeout=seconds, verify=trusted)
-        is_json = response.headers.get("content-type", "").startswith("application/json")
-        body = response.json() if is_json else None
-        status = body.get("status") if isinstance(body, dict) else None
-        if not response.is_success:
-            problem = f"it answered {response.status_code}"
-        elif status != "OK":
-            problem = f"its status is {status!r}, not 'OK'"
-    except httpx.HTTPError as error:
-        problem = f"it does not answer ({type(error).__name__})"
+        moment = datetime.fromisoformat(said) if isinstance(said, str) else None
     except ValueError:
-        problem = "its answer is no JSON"
-    return Health(url=url, seconds=time.monotonic() - started, problem=problem)
+        return None
+    return moment.astimezone(UTC) if moment is not None and moment.tzinfo is not None else None
 
 
 def _say_status(profile: ServiceProfile) -> str:

@@ -89,7 +89,7 @@ def test_a_healthy_application_is_awaited_no_longer_than_it_takes(service: Servi
         (answer('["OK"]'), "its status is None, not 'OK'"),
         (answer("OK", kind="text/plain"), "its status is None, not 'OK'"),
         (answer("{"), "its answer is no JSON"),
-        (b"nonsense\r\n\r\n", "it does not answer (RemoteProtocolError)"),
+        (b"nonsense\r\n\r\n", "it broke the connection off (RemoteProtocolError)"),
     ],
 )
 def test_what_a_health_url_answers_is_judged(serve: Serve, said: bytes, problem: str | None) -> None:
@@ -105,8 +105,8 @@ def test_a_health_url_that_hangs_is_given_up_when_the_time_to_start_is_over(
         await_health.fn(hanging)
     assert time.monotonic() - began < 5
     assert str(raised.value) == (
-        f"invoice: {hanging.application.health_url} was not healthy within 1 s of the start, it does not "
-        "answer (ReadTimeout); PM2 says of invoice-backend: 1 online: see the log of invoice-backend."
+        f"invoice: {hanging.application.health_url} was not healthy within 1 s of the start, it did not "
+        "answer within 1 s; PM2 says of invoice-backend: 1 online: see the log of invoice-backend."
     )
 
 
@@ -138,7 +138,9 @@ def test_a_missing_process_manager_does_not_hide_why_the_application_is_ill(
         start_within=timedelta(0),
         process_manager_program=tmp_path / "none",
     )
-    with pytest.raises(UnreachableError, match=r"it does not answer \(ConnectError\); .*none is no program"):
+    with pytest.raises(
+        UnreachableError, match=r"nobody listens there \(connection refused\); .*none is no program"
+    ):
         await_health.fn(ill)
 
 
@@ -183,7 +185,7 @@ def test_a_login_that_does_not_answer_is_a_sentence_and_a_lost_password_an_error
     invoice: ServiceProfile, tmp_path: Path
 ) -> None:
     assert probe_login.fn(with_login(invoice, url="http://127.0.0.1:1/login")) == (
-        "The login at http://127.0.0.1:1/login does not answer (ConnectError)."
+        "The login at http://127.0.0.1:1/login does not work: nobody listens there (connection refused)."
     )
     with pytest.raises(ConfigurationError, match="does not exist"):
         probe_login.fn(with_login(invoice, password=f"file:{tmp_path / 'none'}"))
