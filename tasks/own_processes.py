@@ -1,0 +1,55 @@
+"""Find processes that run the application's entry file, whoever started them."""
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import psutil
+
+from tasks.records.service import ServiceProfile
+
+_NODE = {"node", "nodejs", "node.exe"}
+# PM2 says in the environment of what it starts what it is; the name in the process list may be cut off.
+_PM2_PATH = "pm_exec_path"
+
+
+def find_own_processes(profile: ServiceProfile) -> list[psutil.Process]:
+    """Given a service, return the processes of this host that run its entry file, as far as we see them."""
+    return [process for process in psutil.process_iter() if runs_entry(profile, process)]
+
+
+def runs_entry(profile: ServiceProfile, process: psutil.Process) -> bool:
+    """Tell whether a process is Node.js and runs the service's entry file; one that hides does not."""
+    try:
+        if Path(process.exe()).name.lower() not in _NODE:
+            return False
+        folder, words = process.cwd(), process.cmdline()
+    except (psutil.Error, OSError):
+        return False
+    entry = os.path.realpath(profile.application.directory / profile.application.entry_file)
+    # Node.js' own process.title makes one word of all of them.
+    written = [*words[1:], *(part for word in words for part in word.split()[1:])]
+    return any(
+        os.path.realpath(Path(folder, word)) == entry for word in {*written, *_started_by_pm2(process)}
+    )
+
+
+def _started_by_pm2(process: psutil.Process) -> Iterator[str]:
+    try:
+        path = process.environ().get(_PM2_PATH)
+    except (psutil.Error, OSError):
+        return
+    if path:
+        yield path
+
+
+def find_node_of(processes: Iterable[psutil.Process]) -> str | None:
+    """Given the application's processes, return the path of the Node.js that runs one of them."""
+    for process in processes:
+        try:
+            path = process.exe()
+        except (psutil.Error, OSError):
+            continue
+        if os.access(path, os.X_OK):
+            return path
+    return None
