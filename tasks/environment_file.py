@@ -26,8 +26,15 @@ _WHOLE_IN_QUOTES = re.compile(r"^(?P<quote>['\"`])(?P<inside>.*)(?P=quote)$", re
 
 def parse(text: str) -> dict[str, str]:
     """Given an env file's text, return its variables; the last of two of one name counts."""
+    return dict(list_assignments(text))
+
+
+def list_assignments(text: str) -> list[tuple[str, str]]:
+    """Given an env file's text, return every name and value in it, in order, repeated ones as well."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    return {found["name"]: _unquote((found["value"] or "").strip()) for found in _ASSIGNMENT.finditer(lines)}
+    return [
+        (found["name"], _unquote((found["value"] or "").strip())) for found in _ASSIGNMENT.finditer(lines)
+    ]
 
 
 def _unquote(value: str) -> str:
@@ -37,9 +44,14 @@ def _unquote(value: str) -> str:
 
 def read_variables(profile: ServiceProfile) -> dict[str, str]:
     """Given a service, return the variables of its env file; raise an error that names the file."""
+    return parse(read_text(profile))
+
+
+def read_text(profile: ServiceProfile) -> str:
+    """Given a service, return its env file's text; raise an error that names the file."""
     path = profile.env_path
     try:
-        return parse(path.read_text(encoding="utf-8-sig"))
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigurationError(
             f"{profile.name}: the env file {path} does not exist: correct application.env_file in the "
@@ -51,6 +63,11 @@ def read_variables(profile: ServiceProfile) -> dict[str, str]:
         ) from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{profile.name}: the env file {path} is not UTF-8 text.") from None
+    except OSError as error:
+        raise AccessDeniedError(
+            f"{profile.name}: the env file {path} cannot be read ({error.strerror}): correct "
+            "application.env_file in the profile, or restore the file."
+        ) from None
 
 
 def read_variable(profile: ServiceProfile, name: str) -> str:

@@ -42,7 +42,8 @@ class HealthFacts(Record):
 class PortHolder(Record):
     """A process that listens on the application's port."""
 
-    pid: int
+    pid: int | None
+    """None for another user's, which an ordinary user does not see; it is never ``left_behind``."""
     name: str
     command: str
     """Its command line, masked and short."""
@@ -73,6 +74,8 @@ class EnvironmentFacts(Record):
     """Why it could not be read at all, as a whole sentence."""
     missing: tuple[str, ...] = ()
     malformed: tuple[Complaint, ...] = ()
+    repeated: tuple[str, ...] = ()
+    """Set more than once, to different values: the last one counts."""
     changed: tuple[str, ...] = ()
     """Whose value is not what it was when the service was healthy last; empty where nothing is remembered."""
     modified_at: datetime | None = None
