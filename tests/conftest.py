@@ -56,6 +56,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         pytest.MonkeyPatch.context() as environment,
     ):
         environment.setenv(SERVICES_VARIABLE, str(write_profiles(running.state, running.endpoints)))
+        environment.setenv("SSL_CERT_FILE", str(running.endpoints.trusted_certificates))
         yield running
 
 

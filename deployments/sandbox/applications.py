@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from pymongo import MongoClient
 
+from deployments.sandbox import vendor_google, vendor_sendgrid, vendor_stripe
 from deployments.sandbox.node import FOLDER, PACKAGES, ApplicationProcess
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.vault import Vault, hex_key, plain_password, write_private
@@ -37,8 +38,8 @@ EMAIL_FOR_OTP=otp@example.com
 EMAIL_PASSWORD="{email_password}"
 
 FIREBASE_PROJECT_ID=invoice-sandbox
-FIREBASE_CLIENT_EMAIL=messaging@invoice-sandbox.example.com
-FIREBASE_PRIVATE_KEY="-----BEGIN PRIVATE KEY-----\\n{firebase_key}\\n-----END PRIVATE KEY-----\\n"
+FIREBASE_CLIENT_EMAIL={firebase_account}
+FIREBASE_PRIVATE_KEY="{firebase_key}"
 """
 
 PROPERTYPULSE_ENV = """\
@@ -52,7 +53,7 @@ DATABASE_URL="{database_url}?schema=public&connection_limit=5"
 JWT_SECRET='{jwt_secret}'
 
 # Stripe
-STRIPE_SECRET_KEY=sk_test_{stripe_key}
+STRIPE_SECRET_KEY={stripe_key}
 STRIPE_WEBHOOK_SECRET=whsec_{stripe_webhook}
 
 # Uploads
@@ -61,7 +62,7 @@ AWS_SECRET_ACCESS_KEY="{s3_key_secret}"
 AWS_REGION=us-east-1
 AWS_ENDPOINT_URL={s3_endpoint}
 
-SENDGRID_API_KEY=SG.{sendgrid_key}
+SENDGRID_API_KEY={sendgrid_key}
 """
 
 
@@ -134,6 +135,7 @@ class Applications:
             write_private(self.environment_file(INVOICE), self._invoice_environment(backing))
         if not self.environment_file(PROPERTYPULSE).exists():
             write_private(self.environment_file(PROPERTYPULSE), self._propertypulse_environment(backing))
+        self._replace_made_up_firebase_key()
         self._follow_ports()
 
     def put_probe_users(self, mongodb_admin_url: str, postgresql_url: str) -> None:
@@ -165,7 +167,8 @@ class Applications:
             jwt_secret=self._vault.once("invoice-jwt-secret", plain_password_of_32),
             encryption_key=self._vault.once("invoice-encryption-key", hex_key),
             email_password=self._vault.once("invoice-email-password", plain_password),
-            firebase_key=self._vault.once("invoice-firebase-key", plain_password_of_32),
+            firebase_account=vendor_google.ACCOUNT,
+            firebase_key=self._firebase_key(),
         )
 
     def _propertypulse_environment(self, backing: Backing) -> str:
@@ -173,13 +176,30 @@ class Applications:
             port=self._ports.propertypulse,
             database_url=backing.database_url,
             jwt_secret=self._vault.once("propertypulse-jwt-secret", plain_password_of_32),
-            stripe_key=self._vault.once("propertypulse-stripe-key", hex_key),
+            stripe_key=vendor_stripe.KEY_PREFIX + self._vault.once(vendor_stripe.KEY, hex_key),
             stripe_webhook=self._vault.once("propertypulse-stripe-webhook", hex_key),
             s3_endpoint=backing.s3_endpoint,
             s3_key_id=backing.s3_key_id,
             s3_key_secret=backing.s3_key_secret,
-            sendgrid_key=self._vault.once("propertypulse-sendgrid-key", plain_password_of_32),
+            sendgrid_key=vendor_sendgrid.KEY_PREFIX
+            + self._vault.once(vendor_sendgrid.KEY, plain_password_of_32),
         )
+
+    def _firebase_key(self) -> str:
+        """Return the private key as an env file has it: one line, each end of a line written out."""
+        return self._vault.once(vendor_google.KEY, vendor_google.private_key).replace("\n", "\\n")
+
+    def _replace_made_up_firebase_key(self) -> None:
+        """Put a real key where an older sandbox had one that only looked like it."""
+        old = self._vault.path("invoice-firebase-key")
+        if not old.exists():
+            return
+        file = self.environment_file(INVOICE)
+        made_up = (
+            f"-----BEGIN PRIVATE KEY-----\\n{old.read_text(encoding='utf-8')}\\n-----END PRIVATE KEY-----\\n"
+        )
+        write_private(file, file.read_text(encoding="utf-8").replace(made_up, self._firebase_key()))
+        old.unlink()
 
     def _follow_ports(self) -> None:
         """Put the ports of now where an existing `.env` has the ports of an earlier start."""

@@ -25,6 +25,9 @@ PURPOSES = {
     "prefect": "the Prefect server",
     "invoice": "invoice-backend",
     "propertypulse": "propertypulse-api",
+    "vendors": "the doubles of Google, Stripe and SendGrid",
+    "invoice_tls": "the TLS front of invoice-backend",
+    "propertypulse_tls": "the TLS front of propertypulse-api",
 }
 
 
@@ -52,6 +55,9 @@ class Ports:
     propertypulse: int = 5000
     engine_postgresql: int = 55433
     prefect: int = 4200
+    vendors: int = 18400
+    invoice_tls: int = 8443
+    propertypulse_tls: int = 5443
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Ports":

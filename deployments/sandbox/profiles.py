@@ -11,6 +11,8 @@ from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.node import PACKAGES
 
+# A demo does not wait half a minute, and the miniatures are small.
+OUTAGE = {"healthy_for": "PT3S", "memory_limit_mib": 200}
 _SERVICES = Path(__file__).parent.parent / "services"
 
 
@@ -20,6 +22,7 @@ def write_profiles(state: Path, endpoints: Endpoints) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, changes in _changes(state / "secrets", endpoints).items():
         changes["state_directory"] = str(state / "runbooks")
+        changes["outage"] = OUTAGE
         profile = yaml.safe_load((_SERVICES / f"{name}.yaml").read_text(encoding="utf-8"))
         text = yaml.safe_dump(_merge(profile, changes), sort_keys=False, allow_unicode=True)
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
@@ -46,8 +49,10 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
                 "health_url": endpoints.invoice_health,
                 "login": _login(endpoints.invoice_health, "/auth/login", secrets, INVOICE),
                 "migrate_command": [str(endpoints.node), "migration_scripts/run_all_migrations.js"],
+                "public_url": endpoints.invoice_public,
                 **operated,
             },
+            "firebase": {"token_url": f"{endpoints.vendors}/google/token"},
             "database": {"admin_url": f"file:{secrets / 'mongodb-admin-url'}"},
             "backup": {"destination": destination},
         },
@@ -57,6 +62,7 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
                 "health_url": endpoints.propertypulse_health,
                 "login": _login(endpoints.propertypulse_health, "/api/auth/login", secrets, PROPERTYPULSE),
                 "migrate_command": [sys.executable, "-m", "deployments.sandbox.migrate"],
+                "public_url": endpoints.propertypulse_public,
                 **operated,
                 # The miniature logs to PM2 only; it has no Winston.
                 "log_files": [],
@@ -65,6 +71,19 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
                 "admin_url": f"file:{secrets / 'postgresql-admin-url'}",
                 "client_directory": str(endpoints.pg_bin),
             },
+            "upstreams": [
+                {
+                    "name": "Stripe",
+                    "url": f"{endpoints.vendors}/stripe/v1/balance",
+                    "bearer_variable": "STRIPE_SECRET_KEY",
+                },
+                {
+                    "name": "SendGrid",
+                    "url": f"{endpoints.vendors}/sendgrid/v3/scopes",
+                    "bearer_variable": "SENDGRID_API_KEY",
+                },
+                {"name": "S3", "url": f"{endpoints.s3_endpoint}/"},
+            ],
             "backup": {"destination": destination},
         },
     }

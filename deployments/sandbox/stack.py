@@ -10,18 +10,20 @@ from typing import Self
 import psutil
 
 from deployments.sandbox import engine, programs, seed_invoice, seed_propertypulse
-from deployments.sandbox.applications import INVOICE, PROBE_EMAIL, PROPERTYPULSE, Applications, Backing
-from deployments.sandbox.endpoints import Endpoints
+from deployments.sandbox.applications import INVOICE, PROPERTYPULSE, Applications, Backing
+from deployments.sandbox.endpoints import Endpoints, endpoints_of
 from deployments.sandbox.errors import SandboxError
 from deployments.sandbox.mongodb import DATABASE as INVOICE_DATABASE
 from deployments.sandbox.mongodb import MongoDB
 from deployments.sandbox.node import PACKAGES, PM2, install_packages
-from deployments.sandbox.object_store import BUCKET, REGION, ObjectStore
+from deployments.sandbox.object_store import ObjectStore
 from deployments.sandbox.parts import Part, Progress, is_healthy, timed, wait_for_health
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.postgresql import PostgreSQL
 from deployments.sandbox.supervisor import SYSTEM_PATH, Supervisor
+from deployments.sandbox.tls import TlsFront
 from deployments.sandbox.vault import Vault, nasty_password
+from deployments.sandbox.vendors import Vendors
 
 # A unix socket's path holds 107 characters, and PM2's longest is pm2/interactor.sock below the state folder.
 LONGEST_STATE_PATH = 85
@@ -54,6 +56,12 @@ class Sandbox:
         self.object_store = ObjectStore(self.supervisor, self.vault, ports)
         self.applications = Applications(self.state, self.vault, ports)
         self.pm2 = PM2(self.supervisor, self.applications.processes())
+        self.vendors = Vendors(self.supervisor, self.vault, ports.vendors)
+        fronts = {
+            INVOICE: (ports.invoice_tls, ports.invoice),
+            PROPERTYPULSE: (ports.propertypulse_tls, ports.propertypulse),
+        }
+        self.tls_front = TlsFront(self.supervisor, fronts)
         self.engine_postgresql = engine.database(self.supervisor, self.vault, ports)
         self.prefect_server = engine.PrefectServer(self.supervisor, ports, self.engine_postgresql)
         self.prefect_worker = engine.PrefectWorker(self.supervisor, ports, self.worker_environment())
@@ -63,7 +71,9 @@ class Sandbox:
         """Return every part with the names of its ports, clients before the servers that they use."""
         return {
             self.prefect_worker: [],
+            self.tls_front: ["invoice_tls", "propertypulse_tls"],
             self.pm2: ["invoice", "propertypulse"],
+            self.vendors: ["vendors"],
             self.prefect_server: ["prefect"],
             self.mongodb: ["mongodb"],
             self.postgresql: ["postgresql"],
@@ -112,13 +122,14 @@ class Sandbox:
         with self.supervisor.locked():
             self.supervisor.kill_strays(keep=self._running_processes())
             self._check_ports(with_engine=with_engine)
+            self.tls_front.prepare()
             with ThreadPoolExecutor(8, thread_name_prefix="sandbox") as pool:
                 self._start(pool, scale, with_engine, on_progress)
 
     def down(self) -> None:
         """Stop everything, and kill whatever an unclean stop left behind; nothing remains."""
-        operated: list[Part] = [self.pm2, self.mongodb, self.postgresql, self.object_store]
-        with self.supervisor.locked(), ThreadPoolExecutor(5, thread_name_prefix="sandbox") as pool:
+        operated = [part for part in self.parts if part not in self.engine_parts]
+        with self.supervisor.locked(), ThreadPoolExecutor(8, thread_name_prefix="sandbox") as pool:
             ends = [pool.submit(part.stop) for part in operated]
             ends.append(pool.submit(self._stop_engine))
             for end in ends:
@@ -128,7 +139,7 @@ class Sandbox:
     def status(self) -> dict[str, bool]:
         """Return for every part whether it runs, and for both applications whether they are healthy."""
         running = {part.name: part.is_running() for part in self.parts}
-        invoice, propertypulse = self._health_urls()
+        invoice, propertypulse = self.health_urls()
         return running | {INVOICE: is_healthy(invoice), PROPERTYPULSE: is_healthy(propertypulse)}
 
     def tools(self) -> dict[str, str]:
@@ -140,13 +151,14 @@ class Sandbox:
         }
 
     def worker_environment(self) -> dict[str, str]:
-        """Return what a flow run on this host sees: the tools, our interpreter, the services' profiles."""
+        """Return what a flow run on this host sees: the tools, our interpreter, profiles, what to trust."""
         tools = self.tools()
         interpreter = str(Path(sys.executable).parent)
         return {
             **tools,
             "PATH": f"{interpreter}:{tools['PATH']}",
             "RUNBOOK_SERVICES": str(self.state / "services"),
+            "SSL_CERT_FILE": str(self.tls_front.trusted),
         }
 
     def client_environment(self) -> dict[str, str]:
@@ -160,31 +172,7 @@ class Sandbox:
         Raises:
             KeyError: the applications have no `.env` yet: `up` never came that far.
         """
-        invoice_health, propertypulse_health = self._health_urls()
-        return Endpoints(
-            mongodb_url=self.applications.setting(INVOICE, "MONGODB_URI"),
-            mongodb_admin_url=self.mongodb.admin_url,
-            postgresql_url=self.applications.setting(PROPERTYPULSE, "DATABASE_URL").partition("?")[0],
-            postgresql_admin_url=self.postgresql.admin_url,
-            s3_endpoint=self.object_store.endpoint,
-            s3_bucket=BUCKET,
-            s3_region=REGION,
-            s3_access_key_id=self.object_store.key_id,
-            s3_secret_access_key=self.object_store.key_secret,
-            invoice_health=invoice_health,
-            propertypulse_health=propertypulse_health,
-            invoice_folder=self.applications.folder / INVOICE,
-            propertypulse_folder=self.applications.folder / PROPERTYPULSE,
-            probe_email=PROBE_EMAIL,
-            invoice_probe_password=self.applications.probe_password(INVOICE),
-            propertypulse_probe_password=self.applications.probe_password(PROPERTYPULSE),
-            prefect_ui=self.prefect_server.url,
-            prefect_api=f"{self.prefect_server.url}/api",
-            pg_bin=programs.postgresql_bin(),
-            node=programs.node(),
-            pm2_home=self.pm2.home,
-            pm2=self.pm2.program,
-        )
+        return endpoints_of(self)
 
     def _start(
         self, pool: ThreadPoolExecutor, scale: float, with_engine: bool, on_progress: Progress
@@ -200,6 +188,8 @@ class Sandbox:
         invoice = begin("invoice data", lambda: self._seed_invoice(scale), mongodb)
         propertypulse = begin("propertypulse data", lambda: self._seed_propertypulse(scale), postgresql)
         ends = [begin("object store", self.object_store.start)]
+        ends.append(begin("vendors", self.vendors.start))
+        ends.append(begin("TLS front", self.tls_front.start))
         ends.append(begin("applications", self._start_applications, packages, invoice, propertypulse))
         if with_engine:
             ends.append(begin("prefect engine", self._start_engine))
@@ -232,10 +222,11 @@ class Sandbox:
         self.applications.lay_out(backing)
         self.applications.put_probe_users(self.mongodb.admin_url, self.postgresql.owner_url())
         self.pm2.start()
-        for name, url in zip((INVOICE, PROPERTYPULSE), self._health_urls(), strict=True):
+        for name, url in zip((INVOICE, PROPERTYPULSE), self.health_urls(), strict=True):
             wait_for_health(name, url, f"{self.pm2.home}/logs")
 
-    def _health_urls(self) -> tuple[str, str]:
+    def health_urls(self) -> tuple[str, str]:
+        """Return where each application says whether it is well."""
         at = self.ports
         return f"http://{HOST}:{at.invoice}/health", f"http://{HOST}:{at.propertypulse}/health"
 

@@ -125,7 +125,7 @@ def test_secrets_are_private_and_on_no_command_line(sandbox: Sandbox) -> None:
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
     seen = command_lines()
     assert [name for name, value in secrets.items() if value in seen] == []
-    assert repr(sandbox.endpoints).count("://") == 5  # the addresses without a password in them
+    assert repr(sandbox.endpoints).count("://") == 8  # the addresses without a password in them
 
 
 def test_the_applications_users_are_not_administrators(sandbox: Sandbox) -> None:

@@ -1,0 +1,64 @@
+"""What the doubles of the vendors have in common: a request, its answer, and how a vendor behaves today."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, get_args
+
+Mode = Literal["up", "down", "hanging"]
+MODES: tuple[str, ...] = get_args(Mode)
+
+
+@dataclass(frozen=True)
+class VendorRequest:
+    """One request, its path below the vendor's own address."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @property
+    def key(self) -> str | None:
+        """Return the key that it carries, as bearer token or as the user of basic authentication."""
+        scheme, _, value = self.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and value:
+            return value.strip()
+        if scheme.lower() == "basic":
+            try:
+                return base64.b64decode(value).decode().partition(":")[0] or None
+            except (binascii.Error, UnicodeDecodeError):
+                return None
+        return None
+
+
+@dataclass(frozen=True)
+class VendorAnswer:
+    """A status and a JSON body."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How a vendor behaves until it is told otherwise."""
+
+    mode: Mode = "up"
+    clock_ahead: float = 0
+    """Seconds that its Date header is ahead of this host's clock."""
+    revoked: tuple[str, ...] = ()
+    """Keys that it knew and refuses now."""
+
+
+class Vendor(Protocol):
+    """One vendor: its name is the first part of its address."""
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in its address and in the control path."""
+
+    def answer(self, request: VendorRequest, conduct: Conduct) -> VendorAnswer:
+        """Answer a request as the vendor does when it is up."""

@@ -1,0 +1,82 @@
+"""The vendors' doubles as a part of the sandbox, and how they are told to misbehave."""
+
+import signal
+import sys
+
+import httpx
+
+from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.ports import HOST
+from deployments.sandbox.supervisor import Supervisor
+from deployments.sandbox.vault import Vault, plain_password
+from deployments.sandbox.vendors_server import CONTROL
+
+START_SECONDS = 20
+STOP_SECONDS = 2
+
+
+class Vendors:
+    """Google's token endpoint, Stripe and SendGrid, in one process."""
+
+    name = "vendors"
+
+    def __init__(self, supervisor: Supervisor, vault: Vault, port: int) -> None:
+        """Take where to run; nothing starts here."""
+        self._supervisor = supervisor
+        self._vault = vault
+        self._port = port
+
+    @property
+    def address(self) -> str:
+        """Return the address below which each vendor has its name."""
+        return f"http://{HOST}:{self._port}"
+
+    def is_running(self) -> bool:
+        """Tell whether the process lives."""
+        return self._supervisor.process(self.name) is not None
+
+    def start(self) -> None:
+        """Start the doubles unless they run, and wait until they answer.
+
+        Raises:
+            SandboxError: they do not come up.
+        """
+        self._vault.once(CONTROL, plain_password)
+        if not self.is_running():
+            command = [sys.executable, "-m", "deployments.sandbox.vendors_server"]
+            self._supervisor.spawn(self.name, [*command, self._supervisor.state, str(self._port)])
+        self._supervisor.wait_until(self.name, self._missing, seconds=START_SECONDS)
+
+    def stop(self) -> None:
+        """Stop the doubles; what they were told stays."""
+        self._supervisor.stop(self.name, signal.SIGTERM, seconds=STOP_SECONDS)
+
+    def kill(self) -> None:
+        """Take the process away with SIGKILL."""
+        self._supervisor.kill(self.name)
+
+    def conduct(self, vendor: str, **change: object) -> None:
+        """Let a vendor behave otherwise from now on, as `Conduct` has it: mode, clock_ahead, revoked.
+
+        Raises:
+            SandboxError: the doubles do not run, or the vendor or what it shall do is unknown.
+        """
+        secret = self._vault.read(CONTROL)
+        try:
+            answer = httpx.put(
+                f"{self.address}/control/{vendor}",
+                json=change,
+                headers={"Authorization": f"Bearer {secret}"},
+                timeout=5,
+            )
+        except httpx.HTTPError as error:
+            raise SandboxError(f"The vendors' doubles do not answer ({type(error).__name__}).") from error
+        if not answer.is_success:
+            raise SandboxError(f"The vendors' doubles answered {answer.status_code}: {answer.text}")
+
+    def _missing(self) -> str | None:
+        try:
+            httpx.get(f"{self.address}/", timeout=1)
+        except httpx.HTTPError as error:
+            return type(error).__name__
+        return None
