@@ -36,9 +36,9 @@ class Health(BaseModel):
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def probe_health(url: str) -> Health:
+def probe_health(url: str, seconds: float = _SECONDS) -> Health:
     """Given a health URL, return what it answered. A service that is down is an answer, not an error."""
-    return _ask(url, _SECONDS)
+    return _ask(url, seconds)
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -139,12 +139,13 @@ def _tell(profile: ServiceProfile, url: str, found: Exchange) -> HealthAnswer:
         problem=problem,
         status_code=found.status_code or None,
         failure=found.failure,
-        reported_at=_read_moment(fields.get("timestamp")),
+        reported_at=read_moment(fields.get("timestamp")),
         error=shorten(str(error)) if problem and error else None,
     )
 
 
-def _read_moment(said: object) -> datetime | None:
+def read_moment(said: object) -> datetime | None:
+    """Given what a body says as time, return the moment; None unless it says one with its offset."""
     try:
         moment = datetime.fromisoformat(said) if isinstance(said, str) else None
     except ValueError:

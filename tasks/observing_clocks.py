@@ -1,0 +1,74 @@
+"""How other clocks differ from this host's: wrong time breaks tokens, signatures and certificates."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import partial
+from urllib.parse import urlsplit
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.http_exchange import Exchange, exchange
+from tasks.http_probe import read_moment
+from tasks.records.evidence import ClockReading
+from tasks.records.service import ServiceProfile
+from tasks.time_limits import run_together
+
+_SECONDS = 4.0
+# A Date header has whole seconds, cut off.
+_STEP = 1.0
+_AWS = "https://s3.{region}.amazonaws.com"
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def observe_clocks(profile: ServiceProfile) -> tuple[ClockReading, ...]:
+    """Given a service, ask every clock that it knows of for the time; one that does not answer is left out.
+
+    Those are its own, its upstreams' and its backup store's; the database's comes with its own observation.
+    Raise ``ConfigurationError`` if a URL is none.
+    """
+    acts: list[Callable[[], ClockReading | None]] = [
+        partial(_read_application, profile.application.health_url),
+        *(partial(_read_header, source, url) for source, url in _list_places(profile)),
+    ]
+    return tuple(reading for reading in run_together(acts, _SECONDS) if reading is not None)
+
+
+def _list_places(profile: ServiceProfile) -> Iterator[tuple[str, str]]:
+    """Yield whose clock is where, each host once; a request for "/" costs nobody anything."""
+    named = [(upstream.name, upstream.url) for upstream in profile.upstreams]
+    destination = profile.backup.destination
+    if destination.url.startswith("s3:"):
+        named.append(("backup store", destination.endpoint_url or _AWS.format(region=destination.region)))
+    places = {f"{urlsplit(url).scheme}://{urlsplit(url).netloc}/": name for name, url in reversed(named)}
+    for place, name in reversed(places.items()):
+        yield name, place
+
+
+def _read_application(url: str) -> ClockReading | None:
+    found = exchange(url, _SECONDS)
+    body = found.read_json()
+    moment = read_moment(body.get("timestamp")) if isinstance(body, dict) else None
+    return None if moment is None else _compare("application", moment, found, 0.0)
+
+
+def _read_header(source: str, url: str) -> ClockReading | None:
+    found = exchange(url, _SECONDS, "HEAD")
+    try:
+        moment = parsedate_to_datetime(found.headers.get("date", ""))
+        # What a cache answers is as old as it says.
+        age = timedelta(seconds=int(found.headers.get("age", "0")))
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return _compare(source, moment + age + timedelta(seconds=_STEP / 2), found, _STEP / 2)
+
+
+def _compare(source: str, moment: datetime, found: Exchange, step: float) -> ClockReading:
+    middle = found.began + timedelta(seconds=found.seconds / 2)
+    return ClockReading(
+        source=source,
+        seconds=(moment - middle).total_seconds(),
+        uncertainty=found.seconds / 2 + step,
+    )
