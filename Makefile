@@ -11,6 +11,8 @@ SCALE ?= 1
 export RUNBOOK_SERVICES ?= $(if $(wildcard .sandbox/services),$(CURDIR)/.sandbox/services)
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE ?= copy
+# Some images set it; every process of Prefect would then compile all of its modules anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo down status test lint types imports unit doctor deploy run bench clean
