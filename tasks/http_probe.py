@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict
 
 from tasks.errors import RunbookError, UnreachableError
 from tasks.http_exchange import Exchange, exchange
+from tasks.log_masking import mask
 from tasks.login_probing import attempt_login
 from tasks.process_manager import observe_application
 from tasks.records.evidence import HealthAnswer, HealthFacts
-from tasks.records.figures import say_duration, say_period, shorten
+from tasks.records.figures import shorten
 from tasks.records.service import ServiceProfile
 
 _SECONDS = 10.0
@@ -114,25 +115,29 @@ def _judge(found: Exchange) -> str | None:
 
 
 def _ask_often(profile: ServiceProfile, url: str) -> Iterator[HealthAnswer]:
-    """Ask more than once, so that one instance of several that is ill, and one that blinks, is seen."""
+    """Ask more than once, so that one instance of several that is ill, and one that blinks, is seen.
+
+    Whether it answers too slowly is for a decision to say.
+    """
     deadline = time.monotonic() + _OBSERVE_SECONDS
+    patience = profile.outage.slow_after.total_seconds()
     for number in range(_REQUESTS):
-        remaining = deadline - time.monotonic()
-        # What would be cut short only by our own limit says nothing.
-        if number and remaining < profile.outage.slow_after.total_seconds() + _PAUSE_SECONDS:
-            return
         if number:
             time.sleep(_PAUSE_SECONDS)
-        yield _tell(profile, url, exchange(url, remaining))
+        remaining = deadline - time.monotonic()
+        if number and remaining < _LEAST_SECONDS:
+            return
+        answer = _tell(url, exchange(url, remaining))
+        # What only our own limit cut short says nothing.
+        if number and answer.failure == "timed out" and remaining <= patience:
+            return
+        yield answer
 
 
-def _tell(profile: ServiceProfile, url: str, found: Exchange) -> HealthAnswer:
+def _tell(url: str, found: Exchange) -> HealthAnswer:
     body = found.read_json()
     fields = body if isinstance(body, dict) else {}
-    problem, limit = _judge(found), profile.outage.slow_after
-    if problem is None and found.seconds > limit.total_seconds():
-        problem = f"it took {say_duration(found.seconds)} to answer, and {say_period(limit)} is the limit"
-    error = fields.get("error") or fields.get("message")
+    problem, error = _judge(found), fields.get("error") or fields.get("message")
     return HealthAnswer(
         url=url,
         seconds=found.seconds,
@@ -140,7 +145,7 @@ def _tell(profile: ServiceProfile, url: str, found: Exchange) -> HealthAnswer:
         status_code=found.status_code or None,
         failure=found.failure,
         reported_at=read_moment(fields.get("timestamp")),
-        error=shorten(str(error)) if problem and error else None,
+        error=shorten(mask(str(error), frozenset())) if problem and error else None,
     )
 
 

@@ -3,19 +3,26 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 import psutil
+from prefect import task
+from prefect.cache_policies import NO_CACHE
 
-from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
+from tasks.errors import AccessDeniedError, UnreachableError
 from tasks.process_manager_pm2 import Pm2
 from tasks.process_manager_systemd import Systemd
+from tasks.process_manager_windows import WindowsService
 from tasks.records.process import ProcessStatus
 from tasks.records.service import ServiceProfile
 from tasks.retrying import retried
 
 _END_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+
+_ONCE = task(cache_policy=NO_CACHE, persist_result=False)
 
 
 class ProcessManager(Protocol):
@@ -29,6 +36,14 @@ class ProcessManager(Protocol):
         """Return the application's processes, without what they started themselves."""
         ...
 
+    def list_log_files(self) -> tuple[Path, ...]:
+        """Return the files that it keeps of what the application says, those of errors last."""
+        ...
+
+    def read_journal(self, lines: int, since: datetime | None) -> tuple[str, ...] | None:
+        """Return the last lines of what it keeps elsewhere than in files, None if it does not."""
+        ...
+
     def stop(self) -> None:
         """Stop it, and return when it is to stay stopped."""
         ...
@@ -37,27 +52,30 @@ class ProcessManager(Protocol):
         """Start what of it does not run."""
         ...
 
+    def reload(self) -> None:
+        """Put new processes in the place of all that run, without an outage where it can."""
+        ...
 
-def _manager_of(profile: ServiceProfile) -> ProcessManager:
+
+def manager_of(profile: ServiceProfile) -> ProcessManager:
+    """Return what keeps the service's application running; nothing is asked yet."""
     match profile.application.process_manager:
         case "pm2":
             return Pm2(profile.name, profile.application)
         case "systemd":
             return Systemd(profile.name, profile.application)
         case "windows":
-            raise ConfigurationError(
-                f"{profile.name}: applications on Windows can be backed up, but not stopped or started: stop "
-                "and start it by hand."
-            )
+            return WindowsService(profile.name, profile.application)
 
 
 @retried
 def observe_application(profile: ServiceProfile) -> ProcessStatus:
-    """Given a service, return whether all of its application runs, and what its process manager says of it.
+    """Given a service, return whether all of its application runs, and how each process of it is.
 
-    Raise ``ConfigurationError`` if the process manager is missing or does not know it.
+    A look takes at most five seconds. Raise ``UnreachableError`` if the process manager does not answer in
+    time, ``ConfigurationError`` if the process manager is missing or does not know it.
     """
-    return _manager_of(profile).observe()
+    return manager_of(profile).observe()
 
 
 @retried
@@ -67,7 +85,11 @@ def stop_application(profile: ServiceProfile) -> None:
     Raise ``UnreachableError`` if the process manager does not manage to, ``AccessDeniedError`` if the worker
     may not, ``ConfigurationError`` if the process manager is missing or does not know it.
     """
-    manager = _manager_of(profile)
+    _stop(profile)
+
+
+def _stop(profile: ServiceProfile) -> None:
+    manager = manager_of(profile)
     before = _families(manager.list_pids())
     manager.stop()
     _end(profile, before + _families(manager.list_pids()))
@@ -80,7 +102,27 @@ def start_application(profile: ServiceProfile) -> None:
     Raise ``UnreachableError`` if it cannot be started, ``AccessDeniedError`` if the worker may not,
     ``ConfigurationError`` if the process manager is missing or does not know it.
     """
-    _manager_of(profile).start()
+    manager_of(profile).start()
+
+
+@_ONCE
+def reload_application(profile: ServiceProfile) -> None:
+    """Given a service whose application runs, put new processes in the place of those that run.
+
+    A cluster under PM2 serves all the while, and a unit that can reload; what cannot is restarted. Raise what
+    ``start_application`` raises.
+    """
+    manager_of(profile).reload()
+
+
+@_ONCE
+def restart_application(profile: ServiceProfile) -> None:
+    """Given a service, stop its application until no process of it is left, and start it.
+
+    Raise what ``stop_application`` and ``start_application`` raise.
+    """
+    _stop(profile)
+    manager_of(profile).start()
 
 
 def _families(pids: Sequence[int]) -> list[psutil.Process]:

@@ -6,18 +6,34 @@ is done.
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 from tasks.errors import ConfigurationError, UnreachableError
 from tasks.host_program import Finished, find_program, run_program
+from tasks.process_facts import kernel_state_of
 from tasks.records.application import Application
-from tasks.records.process import ProcessStatus
+from tasks.records.process import InstanceState, ProcessInstance, ProcessStatus
 
 _ONLINE, _LAUNCHING, _STOPPED, _ERRORED = "online", "launching", "stopped", "errored"
 _ALIVE = {_ONLINE, _LAUNCHING, "stopping"}
 # PM2 waits for every instance's listen_timeout or kill_timeout in turn.
 _SECONDS = 180.0
+_LOOK_SECONDS = 4.5
+# A name that PM2 takes for nothing but a name.
+_PLAIN_NAME = re.compile(r"(?!all$)[A-Za-z][\w-]*")
+_STATES: dict[str, InstanceState] = {
+    _ONLINE: "online",
+    _LAUNCHING: "starting",
+    "waiting restart": "starting",
+    "one-launch-status": "starting",
+    "stopping": "stopping",
+    _STOPPED: "stopped",
+}
 _QUIET = {"PM2_DISABLE_VERSION_CHECK": "true", "PM2_DISCRETE_MODE": "true", "NO_COLOR": "1"}
 _REMEDY = "install PM2 on the worker's host, or name it in application.process_manager_program"
 
@@ -29,6 +45,18 @@ class _Instance:
     pm_id: int
     pid: int
     status: str
+    started_at: datetime | None
+    restarts: int | None
+    unstable_restarts: int | None
+    exit_code: int | None
+    memory_bytes: int | None
+    cpu_percent: float | None
+    log_files: tuple[Path, ...]
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its id is a process's own: a crashed one's may be another process's by now."""
+        return bool(self.pid) and self.status in _ALIVE
 
 
 class Pm2:
@@ -43,18 +71,29 @@ class Pm2:
 
     def observe(self) -> ProcessStatus:
         """Return how the application is."""
-        instances = self._list()
+        instances = self._list(_LOOK_SECONDS)
         counted = Counter(instance.status for instance in instances)
         said = ", ".join(f"{count} {status}" for status, count in sorted(counted.items()))
         return ProcessStatus(
             running=all(instance.status == _ONLINE for instance in instances),
             stopped=all(instance.status == _STOPPED for instance in instances),
             detail=f"PM2 says of {self._name}: {said}",
+            instances=tuple(_tell(instance) for instance in instances),
         )
 
     def list_pids(self) -> list[int]:
-        """Return the processes of all instances; a crashed one's id may be another process's by now."""
-        return [found.pid for found in self._list() if found.pid and found.status in _ALIVE]
+        """Return the processes of all instances."""
+        return [found.pid for found in self._list() if found.is_alive]
+
+    def list_log_files(self) -> tuple[Path, ...]:
+        """Return the files that the instances' output goes to, those of errors last."""
+        paths = [path for found in self._list(_LOOK_SECONDS) for path in found.log_files]
+        return tuple(sorted(dict.fromkeys(paths), key=lambda path: "err" in path.name))
+
+    def read_journal(self, lines: int, since: datetime | None) -> tuple[str, ...] | None:
+        """Return None: PM2 has files."""
+        del lines, since
+        return None
 
     def stop(self) -> None:
         """Stop every instance, also one that PM2 is about to start again."""
@@ -83,6 +122,24 @@ class Pm2:
                 f"logs {self._name}."
             )
 
+    def reload(self) -> None:
+        """Start a second process of each instance in turn, and end the first when the second is ready.
+
+        The application keeps the environment that it has: ours is the worker's. An instance that is no part
+        of a cluster is restarted.
+        """
+        instances = self._list()
+        # Of a number, PM2 7 never hears that it is ready, and waits for all of listen_timeout.
+        names = [self._name] if _PLAIN_NAME.fullmatch(self._name) else [str(one.pm_id) for one in instances]
+        self._seen = None
+        for name in names:
+            finished = self._run("reload", name)
+            if finished.returncode != 0:
+                raise UnreachableError(
+                    f"{self._service}: PM2 did not reload {self._name} (exit code {finished.returncode}): "
+                    f"see pm2 logs {self._name}."
+                )
+
     def _list_not_stopped(self) -> list[_Instance]:
         return [found for found in self._list() if found.status != _STOPPED]
 
@@ -93,13 +150,13 @@ class Pm2:
         self._seen = None
         return self._run(verb, *(str(instance.pm_id) for instance in instances))
 
-    def _list(self) -> list[_Instance]:
+    def _list(self, seconds: float = _SECONDS) -> list[_Instance]:
         if self._seen is None:
-            self._seen = self._look()
+            self._seen = self._look(seconds)
         return self._seen
 
-    def _look(self) -> list[_Instance]:
-        finished = self._run("jlist")
+    def _look(self, seconds: float) -> list[_Instance]:
+        finished = self._run("jlist", seconds=seconds)
         instances = [found for found in _parse(finished) if found[0] == self._name]
         if not instances:
             raise ConfigurationError(
@@ -108,12 +165,12 @@ class Pm2:
             )
         return [instance for _, instance in instances]
 
-    def _run(self, verb: str, *arguments: str) -> Finished:
+    def _run(self, verb: str, *arguments: str, seconds: float = _SECONDS) -> Finished:
         program = find_program("pm2", self._program, _REMEDY)
-        finished = run_program([program, verb, *arguments], seconds=_SECONDS, extra=_QUIET)
+        finished = run_program([program, verb, *arguments], seconds=seconds, extra=_QUIET)
         if finished.returncode is None:
             raise UnreachableError(
-                f"{self._service}: pm2 {verb} did not finish within {_SECONDS:.0f} s: see PM2's own log, "
+                f"{self._service}: pm2 {verb} did not finish within {seconds:.3g} s: see PM2's own log, "
                 "pm2.log in its home."
             )
         return finished
@@ -124,13 +181,45 @@ def _parse(finished: Finished) -> list[tuple[str, _Instance]]:
     for line in reversed(finished.output.splitlines()):
         if line.startswith("["):
             try:
-                return [
-                    (entry["name"], _Instance(entry["pm_id"], entry["pid"] or 0, entry["pm2_env"]["status"]))
-                    for entry in json.loads(line)
-                ]
+                return [(entry["name"], _take(entry)) for entry in json.loads(line)]
             except (ValueError, KeyError, TypeError):
                 # What cannot be read may hold the application's secrets: it is not repeated.
                 continue
     raise UnreachableError(
         f"pm2 jlist gave no list (exit code {finished.returncode}): see PM2's own log, pm2.log in its home."
+    )
+
+
+def _take(entry: dict[str, Any]) -> _Instance:
+    about, monitored = entry["pm2_env"], entry.get("monit") or {}
+    started = about.get("pm_uptime")
+    # pm_log_path is both of the others once more.
+    paths = (about.get("pm_out_log_path"), about.get("pm_err_log_path"))
+    return _Instance(
+        pm_id=entry["pm_id"],
+        pid=entry["pid"] or 0,
+        status=about["status"],
+        started_at=datetime.fromtimestamp(started / 1000, UTC) if started else None,
+        restarts=about.get("restart_time"),
+        unstable_restarts=about.get("unstable_restarts"),
+        exit_code=about.get("exit_code"),
+        memory_bytes=monitored.get("memory"),
+        cpu_percent=monitored.get("cpu"),
+        log_files=tuple(Path(path) for path in paths if path and path != "/dev/null"),
+    )
+
+
+def _tell(found: _Instance) -> ProcessInstance:
+    alive = found.is_alive
+    return ProcessInstance(
+        name=str(found.pm_id),
+        state=_STATES.get(found.status, "errored"),
+        pid=found.pid if alive else None,
+        kernel_state=kernel_state_of(found.pid) if alive else None,
+        since=found.started_at if alive else None,
+        restarts=found.restarts,
+        unstable_restarts=found.unstable_restarts,
+        exit_code=found.exit_code,
+        memory_bytes=found.memory_bytes if alive else None,
+        cpu_percent=found.cpu_percent if alive else None,
     )

@@ -1,15 +1,36 @@
-"""systemd as a process manager, through systemctl."""
+"""systemd as a process manager, through systemctl and journalctl."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 
 from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
 from tasks.host_program import Finished, find_program, run_program
+from tasks.process_facts import cpu_of, kernel_state_of, memory_of
 from tasks.records.application import Application
-from tasks.records.process import ProcessStatus
+from tasks.records.process import InstanceState, ProcessInstance, ProcessStatus
 
-_PROPERTIES = "LoadState,ActiveState,SubState,MainPID,Result"
+_PROPERTIES = (
+    "LoadState,ActiveState,SubState,MainPID,Result,NRestarts,ExecMainStartTimestamp,ExecMainStatus,"
+    "ExecMainCode,MemoryCurrent"
+)
+_STATES: dict[str, InstanceState] = {
+    "active": "online",
+    "reloading": "online",
+    "refreshing": "online",
+    "activating": "starting",
+    "deactivating": "stopping",
+    "inactive": "stopped",
+    "failed": "errored",
+}
+# What systemd says of a number that it does not know.
+_NOT_KNOWN = {"", "[not set]", "[no data]", "n/a", str(2**64 - 1)}
+_LOOK_SECONDS = 4.5
 # systemd's own DefaultTimeoutStopSec is 90 s, then it kills.
 _SECONDS = 180.0
-_QUIET = {"NO_COLOR": "1", "SYSTEMD_COLORS": "0", "LC_ALL": "C.UTF-8"}
+_QUIET = {"NO_COLOR": "1", "SYSTEMD_COLORS": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 _REMEDY = "name it in application.process_manager_program, or correct application.process_manager"
+_JOURNAL_REMEDY = "install systemd's journalctl"
 _DENIED = ("access denied", "authentication required", "permission denied", "not permitted")
 
 
@@ -24,7 +45,7 @@ class Systemd:
 
     def observe(self) -> ProcessStatus:
         """Return how the unit is."""
-        found = self._show()
+        found = self._show(_LOOK_SECONDS)
         said = f"{found['ActiveState']} ({found['SubState']})"
         if found.get("Result", "success") != "success":
             said += f", result {found['Result']}"
@@ -32,12 +53,38 @@ class Systemd:
             running=found["ActiveState"] == "active",
             stopped=found["ActiveState"] in {"inactive", "failed"},
             detail=f"systemd says of {self._unit}: {said}",
+            instances=(_tell(self._unit, found),),
         )
 
     def list_pids(self) -> list[int]:
         """Return the unit's main process, if it has one."""
         pid = int(self._show().get("MainPID", "0"))
         return [pid] if pid else []
+
+    def list_log_files(self) -> tuple[Path, ...]:
+        """Return nothing: a unit's output is in the journal."""
+        return ()
+
+    def read_journal(self, lines: int, since: datetime | None) -> tuple[str, ...] | None:
+        """Return the unit's last lines in the journal."""
+        program = find_program("journalctl", None, _JOURNAL_REMEDY)
+        command = [
+            program,
+            "--no-pager",
+            "--quiet",
+            "--output=cat",
+            f"--lines={lines}",
+            f"--unit={self._unit}",
+        ]
+        if since is not None:
+            command.append(f"--since=@{since.timestamp():.6f}")
+        finished = run_program(command, seconds=_LOOK_SECONDS, extra=_QUIET)
+        if finished.returncode != 0:
+            raise AccessDeniedError(
+                f"{self._service}: journalctl does not show the journal of {self._unit} (exit code "
+                f"{finished.returncode}): add the worker's user to the group systemd-journal."
+            )
+        return tuple(finished.output.splitlines())
 
     def stop(self) -> None:
         """Stop the unit, also one that systemd is about to start again."""
@@ -54,8 +101,12 @@ class Systemd:
             self._command("reset-failed")
         self._command("start")
 
-    def _show(self) -> dict[str, str]:
-        finished = self._run("show", f"--property={_PROPERTIES}")
+    def reload(self) -> None:
+        """Let the unit read its settings anew, or restart it where it has no way to."""
+        self._command("reload-or-restart")
+
+    def _show(self, seconds: float = _SECONDS) -> dict[str, str]:
+        finished = self._run("show", f"--property={_PROPERTIES}", seconds=seconds)
         found = dict(line.split("=", 1) for line in finished.output.splitlines() if "=" in line)
         if "ActiveState" not in found or "SubState" not in found:
             raise self._error("show", finished)
@@ -81,13 +132,46 @@ class Systemd:
             f"journalctl -u {self._unit}."
         )
 
-    def _run(self, verb: str, *options: str) -> Finished:
+    def _run(self, verb: str, *options: str, seconds: float = _SECONDS) -> Finished:
         program = find_program("systemctl", self._program, _REMEDY)
         command = [program, "--no-pager", "--no-ask-password", verb, *options, "--", self._unit]
-        finished = run_program(command, seconds=_SECONDS, extra=_QUIET)
+        finished = run_program(command, seconds=seconds, extra=_QUIET)
         if finished.returncode is None:
             raise UnreachableError(
-                f"{self._service}: systemctl {verb} {self._unit} did not finish within {_SECONDS:.0f} s: see "
+                f"{self._service}: systemctl {verb} {self._unit} did not finish within {seconds:.3g} s: see "
                 f"journalctl -u {self._unit}."
             )
         return finished
+
+
+def _tell(unit: str, found: dict[str, str]) -> ProcessInstance:
+    state = _STATES.get(found["ActiveState"], "errored")
+    if found["SubState"] == "auto-restart":
+        state = "starting"
+    pid = _number(found, "MainPID") or None
+    # Of a process that lives, systemd says 0; of one that was killed, the signal.
+    ended = pid is None and _number(found, "ExecMainCode") not in {None, 0}
+    return ProcessInstance(
+        name=unit,
+        state=state,
+        pid=pid,
+        kernel_state=kernel_state_of(pid) if pid else None,
+        since=_time(found.get("ExecMainStartTimestamp", "")) if pid else None,
+        restarts=_number(found, "NRestarts"),
+        exit_code=_number(found, "ExecMainStatus") if ended else None,
+        # Without memory accounting systemd does not know.
+        memory_bytes=(_number(found, "MemoryCurrent") or memory_of(pid)) if pid else None,
+        cpu_percent=cpu_of(pid) if pid else None,
+    )
+
+
+def _number(found: dict[str, str], name: str) -> int | None:
+    said = found.get(name, "")
+    return None if said in _NOT_KNOWN else int(said)
+
+
+def _time(said: str) -> datetime | None:
+    """Read what systemd says in the zone that we ask for, as "Sun 2026-11-22 07:43:57 UTC"."""
+    with suppress(ValueError):
+        return datetime.strptime(said.removesuffix(" UTC"), "%a %Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+    return None

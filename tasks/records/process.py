@@ -42,3 +42,12 @@ class ProcessStatus(BaseModel):
     stopped: bool
     detail: str
     instances: tuple[ProcessInstance, ...] = ()
+
+
+class LogMark(BaseModel):
+    """A moment, and where the logs of the application ended at it: each file's inode and size, or zeros."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: datetime
+    ends: dict[str, tuple[int, int]]

@@ -188,8 +188,8 @@ def test_a_process_manager_that_is_not_there_is_named(
         act.fn(changed(invoice, process_manager_program=None))
     with pytest.raises(ConfigurationError, match="systemctl is not on the worker's PATH"):
         act.fn(changed(invoice, process_manager_program=None, process_manager="systemd"))
-    with pytest.raises(ConfigurationError, match="Windows"):
-        act.fn(changed(invoice, process_manager="windows"))
+    with pytest.raises(ConfigurationError, match="sc is not on the worker's PATH"):
+        act.fn(changed(invoice, process_manager_program=None, process_manager="windows"))
 
 
 def test_a_pm2_that_answers_nonsense_is_an_error_without_what_it_said(

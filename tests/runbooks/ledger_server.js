@@ -49,4 +49,7 @@ http
         response.end(JSON.stringify(body));
       });
   })
-  .listen(Number(process.env.PORT), '127.0.0.1', () => process.send && process.send('ready'));
+  .listen(Number(process.env.PORT), '127.0.0.1', () => {
+    console.log(`Server running on port ${process.env.PORT}`);
+    if (process.send) process.send('ready');
+  });
