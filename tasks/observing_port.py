@@ -95,7 +95,7 @@ def _describe(
 ) -> PortHolder | None:
     """Return who that is, or None if it is gone meanwhile."""
     if pid is None:
-        return PortHolder(pid=None, name=_HIDDEN, command="", ours=_has_hidden(known.pids or ()))
+        return PortHolder(pid=None, name=_HIDDEN, command="", ours=_has_hidden(known.pids))
     try:
         process = psutil.Process(pid)
         started = process.create_time()
@@ -133,8 +133,11 @@ def _has_own_child(profile: ServiceProfile, process: psutil.Process) -> bool:
     return any(runs_entry(profile, child) for child in process.children(recursive=True))
 
 
-def _has_hidden(known: Collection[int]) -> bool:
+def _has_hidden(known: Collection[int] | None) -> bool:
     """Tell whether a process that the manager knows is another user's: then it is the one that hides."""
+    if known is None:
+        # Nobody is accused without a look at the application's own.
+        return True
     for pid in known:
         with suppress(psutil.Error):
             if psutil.Process(pid).uids().effective != psutil.Process().uids().effective:
@@ -147,7 +150,8 @@ def _say_command(process: psutil.Process, secrets: frozenset[str]) -> str:
         words = process.cmdline()
     except psutil.AccessDenied:
         return ""
-    said = mask(" ".join(_hide_options(words)), secrets)
+    # A process that gives itself a title fills what is left of the line with blanks.
+    said = mask(" ".join(_hide_options(words)), secrets).rstrip()
     return said if len(said) <= _LONGEST_COMMAND else f"{said[: _LONGEST_COMMAND - 1]}…"
 
 
