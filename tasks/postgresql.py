@@ -25,7 +25,7 @@ _CONNECT_SECONDS = 10
 # The database that a server has for its administrators.
 _MAINTENANCE = "postgres"
 # Ours whatever the URL says: the application's name there is not ours.
-_OURS = {"connect_timeout": str(_CONNECT_SECONDS), "application_name": "runbooks"}
+_OURS = {"application_name": "runbooks"}
 _MALFORMED = (
     "The PostgreSQL URL is malformed: expected postgresql://user:password@host:port/database, with the "
     "special characters of user and password percent-escaped."
@@ -151,14 +151,14 @@ def _parameter(pair: str) -> str:
 @contextmanager
 def connect(address: Address, *, autocommit: bool = True) -> Generator[psycopg.Connection]:
     """Open a connection; libpq's errors leave as ours."""
-    with (
-        translated(str(address)),
-        psycopg.connect(
-            **{**address.parameters.values, **_OURS},  # type: ignore[arg-type]
-            autocommit=autocommit,
-        ) as connection,
-    ):
+    with translated(str(address)), dial(address, _CONNECT_SECONDS, autocommit=autocommit) as connection:
         yield connection
+
+
+def dial(address: Address, seconds: int, *, autocommit: bool) -> psycopg.Connection:
+    """Open a connection within so many seconds, at least two, for each of its hosts; errors are psycopg's."""
+    given = {**address.parameters.values, **_OURS, "connect_timeout": str(seconds)}
+    return psycopg.connect(**given, autocommit=autocommit)  # type: ignore[arg-type]
 
 
 @contextmanager

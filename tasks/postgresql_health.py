@@ -1,10 +1,8 @@
 """How a PostgreSQL database is: each figure asked for by itself, within a time limit of its own."""
 
 import os
-import socket
-import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -15,6 +13,7 @@ from tasks.credentials import resolve
 from tasks.environment_file import read_variable
 from tasks.errors import AccessDeniedError, RunbookError, SourceError
 from tasks.postgresql import Address, connect, parse_url
+from tasks.postgresql_limits import Limits, limited
 from tasks.postgresql_sessions import list_groups, list_sessions, require_monitor
 from tasks.records.database_health import (
     CacheReads,
@@ -42,7 +41,6 @@ _SILENT_SECONDS = 5
 _SAME_MOMENT_SECONDS = 5
 _FOLLOWING = {"streaming", "catchup"}
 
-_LIMITS = "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)"
 _RELATIONS = """
 SELECT CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.relname END,
        -- NULL of a table that is being dropped.
@@ -96,7 +94,7 @@ def observe_postgresql(profile: ServiceProfile, now: datetime) -> DatabaseHealth
         total_bytes=_observe(address, _measure_database),
         relations=_observe(address, _measure_tables),
         disk=_observe(address, _measure_disk),
-        connections=_observe(address, _count_connections),
+        connections=_observe(address, count_connections),
         sessions=_observe(address, list_sessions),
         replication=_observe(address, _list_replicas),
         cache=_observe(address, _count_reads),
@@ -119,24 +117,9 @@ def _observe(address: Address, look: Callable[[Connection], T]) -> T | Unknown:
 
 @contextmanager
 def _open(address: Address) -> Generator[Connection]:
-    with connect(address) as connection, socket.socket(fileno=os.dup(connection.fileno())) as wire:
-        # A server that is stopped does not keep its own limit either.
-        ending = threading.Timer(_SECONDS + _SILENT_SECONDS, _cut, [wire])
-        ending.start()
-        try:
-            limits = (
-                "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)"
-            )
-            connection.execute(limits, [f"{_SECONDS}s", f"{_LOCK_SECONDS}s"])
-            yield connection
-        finally:
-            ending.cancel()
-            ending.join()
-
-
-def _cut(wire: socket.socket) -> None:
-    with suppress(OSError):
-        wire.shutdown(socket.SHUT_RDWR)
+    limits = Limits(statement=_SECONDS, lock=_LOCK_SECONDS, silence=_SECONDS + _SILENT_SECONDS)
+    with connect(address) as connection, limited(connection, limits):
+        yield connection
 
 
 def _one(connection: Connection, query: str) -> tuple[Any, ...]:
@@ -189,7 +172,8 @@ def _is_here(process: int, started: float) -> bool:
         return False
 
 
-def _count_connections(connection: Connection) -> Connections:
+def count_connections(connection: Connection) -> Connections:
+    """Return how many clients are connected and may be, by user, application and state."""
     current, limit = _one(connection, _LIMIT)
     return Connections(current=current, limit=limit, groups=list_groups(connection))
 

@@ -2,13 +2,17 @@
 
 import multiprocessing
 import runpy
+import socket
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -110,3 +114,40 @@ def start_child() -> Iterator[StartChild]:
     for process in started:
         process.kill()
         process.join()
+
+
+@contextmanager
+def silent_about(url: str, word: bytes) -> Iterator[str]:
+    """A way to the server on which whoever says this word gets no answer."""
+    parts = urlsplit(url)
+    listener = socket.create_server(("127.0.0.1", 0))
+    open_ends: list[socket.socket] = [listener]
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while chunk := source.recv(1 << 16):
+                if word not in chunk:
+                    sink.sendall(chunk)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection((str(parts.hostname), int(parts.port or 0)))
+                open_ends.extend((near, far))
+                for arguments in ((near, far), (far, near)):
+                    threading.Thread(target=pump, args=arguments, daemon=True).start()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    try:
+        yield url.replace(f":{parts.port}/", f":{listener.getsockname()[1]}/")
+    finally:
+        for end in open_ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        server.join()

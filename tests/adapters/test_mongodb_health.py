@@ -1,14 +1,10 @@
 """How a MongoDB server is: what it says is put in one form, and what it does not say is not known."""
 
-import socket
-import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from pymongo import MongoClient
@@ -28,6 +24,7 @@ from tasks.mongodb_health import (
 from tasks.records.database_health import CacheReads, Connections, DatabaseHealth, Disk
 from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
+from tests.adapters.conftest import silent_about
 
 NOW = datetime(2026, 11, 22, 6, 15, tzinfo=UTC)
 Document = dict[str, Any]
@@ -59,43 +56,6 @@ def observe(invoice: ServiceProfile, folder: Path, url: str, database: str) -> D
         }
     )
     return observe_mongodb.fn(profile, NOW)
-
-
-@contextmanager
-def silent_about(url: str, word: bytes) -> Iterator[str]:
-    """A way to the server on which whoever says this word gets no answer."""
-    parts = urlsplit(url)
-    listener = socket.create_server(("127.0.0.1", 0))
-    open_ends: list[socket.socket] = [listener]
-
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while chunk := source.recv(1 << 16):
-                if word not in chunk:
-                    sink.sendall(chunk)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection((str(parts.hostname), int(parts.port or 0)))
-                open_ends.extend((near, far))
-                for arguments in ((near, far), (far, near)):
-                    threading.Thread(target=pump, args=arguments, daemon=True).start()
-
-    server = threading.Thread(target=serve)
-    server.start()
-    try:
-        yield url.replace(f":{parts.port}/", f":{listener.getsockname()[1]}/")
-    finally:
-        for end in open_ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        server.join()
 
 
 def test_sizes_are_of_every_collection_and_views_take_nothing(
