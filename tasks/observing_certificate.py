@@ -54,7 +54,7 @@ def observe_certificate(profile: ServiceProfile) -> CertificateFacts | None:
     return CertificateFacts(
         where=f"{host}:{port}",
         ends_at=certificate.not_valid_after_utc,
-        problem=_say_problem(certificate, refused, host) if refused else None,
+        problem=f"It {_say_problem(certificate, refused, host)}." if refused else None,
     )
 
 
@@ -75,15 +75,15 @@ def _say_problem(certificate: x509.Certificate, refused: ssl.SSLCertVerification
     if refused.verify_code in _OUT_OF_TIME:
         now = datetime.now(UTC)
         if certificate.not_valid_after_utc <= now:
-            return f"it ended on {_say(certificate.not_valid_after_utc)}; {issuer} issued it"
+            return f"ended on {_say(certificate.not_valid_after_utc)}; {issuer} issued it"
         if certificate.not_valid_before_utc > now:
-            return f"it is not valid before {_say(certificate.not_valid_before_utc)}; {issuer} issued it"
-        return f"a certificate that it rests on is out of its time ({refused.verify_message})"
+            return f"is not valid before {_say(certificate.not_valid_before_utc)}; {issuer} issued it"
+        return f"rests on a certificate that is out of its time ({refused.verify_message})"
     if refused.verify_code in _OTHER_HOST:
-        return f"it is for {_list_names(certificate)} and not for {host}"
+        return f"is for {_list_names(certificate)} and not for {host}"
     if refused.verify_code in _UNKNOWN_ISSUER:
-        return f"nobody whom this host trusts issued it, but {issuer}"
-    return f"{refused.verify_message}; {issuer} issued it"
+        return f"was issued by nobody whom this host trusts, but by {issuer}"
+    return f"is refused ({refused.verify_message}); {issuer} issued it"
 
 
 def _list_names(certificate: x509.Certificate) -> str:

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.environment_file import read_variables
 from tasks.http_exchange import Exchange, exchange
+from tasks.log_masking import mask
 from tasks.records.evidence import FirebaseFacts
 from tasks.records.figures import shorten
 from tasks.records.outage_care import Firebase
@@ -87,9 +88,10 @@ def _judge(firebase: Firebase, found: Exchange) -> FirebaseFacts:
     fields = body if isinstance(body, dict) else {}
     if found.status_code == HTTPStatus.OK and fields.get("access_token"):
         return FirebaseFacts(credentials="accepted")
-    said = ": ".join(str(fields[name]) for name in ("error", "error_description") if fields.get(name))
-    problem = f"{firebase.token_url} answered {found.status_code}" + (
-        f", {shorten(said.removesuffix('.'))}" if said else ""
-    )
+    said = [str(fields[name]) for name in ("error", "error_description") if fields.get(name)]
+    answer = shorten(mask(": ".join((str(found.status_code), *said)), frozenset())).removesuffix(".")
     refused = found.status_code in _REFUSALS
-    return FirebaseFacts(credentials="refused" if refused else "unreachable", problem=f"{problem}.")
+    return FirebaseFacts(
+        credentials="refused" if refused else "unreachable",
+        problem=f"{firebase.token_url} answered {answer}.",
+    )
