@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from flows.decisions.diagnosis_rules import RULES
 from tasks.records.diagnosis import Cause, Diagnosis
 from tasks.records.evidence import HealthFacts
 from tasks.records.figures import say_count
@@ -23,6 +24,9 @@ BUDGET_WINDOW: Final = timedelta(hours=1)
 SAME_EVIDENCE_WINDOW: Final = timedelta(hours=24)
 # A restart comes last: it needs the port and the sessions that the others give back.
 _ORDER: Final[tuple[Remedy, ...]] = ("free-port", "reset-connections", "restart")
+# Causes without a remedy of ours beside which a remedy for another one still brings the service back. A cause
+# that is added is none of these until somebody says so.
+_HARMLESS: Final = {rule.name for rule in RULES if rule.kind == "impairment"} | {"cpu saturated"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,9 @@ def plan_remediation(profile: ServiceProfile, diagnosis: Diagnosis, facts: Remed
     return RemediationPlan(
         runbook=RUNBOOK,
         service=profile.name,
-        summary=_summarize(profile, diagnosis, steps),
+        summary=_summarize(profile, diagnosis, facts, steps),
         acts=tuple(_describe(profile, diagnosis, step) for step in steps),
-        rests_on={"the causes": diagnosis.fingerprint},
+        rests_on={f"{step.remedy} against {step.cause}": step.target or "found" for step in steps},
         refusal=next(_list_refusals(profile, diagnosis, facts, steps), None),
         fingerprint=diagnosis.fingerprint,
         steps=steps,
@@ -54,18 +58,18 @@ def plan_remediation(profile: ServiceProfile, diagnosis: Diagnosis, facts: Remed
 
 def tell_problem(outage: Outage, health: HealthFacts) -> str | None:
     """Given how the service looks from outside, return what is wrong, slowness included, or None."""
-    newest = health.answers[-1]
-    if newest.problem is None and newest.seconds > outage.slow_after.total_seconds():
-        return f"its answer took {newest.seconds:.1f} s"
-    return newest.problem
+    fastest = min(answer.seconds for answer in health.answers)
+    if health.problem is None and fastest > outage.slow_after.total_seconds():
+        return f"none of its answers took less than {fastest:.1f} s"
+    return health.problem
 
 
 def _list_obstacles(diagnosis: Diagnosis) -> list[Cause]:
-    """Return the causes that keep the service down whatever we do; a cause nobody thought of is one."""
+    """Return the causes that keep the service down whatever we do."""
     return [
         cause
         for cause in diagnosis.causes
-        if cause.remedy is None and cause.certainty != "possible" and cause.name not in HARMLESS_TO_REMEDIES
+        if cause.remedy is None and cause.certainty != "possible" and cause.name not in _HARMLESS
     ]
 
 
@@ -154,11 +158,12 @@ def _say(profile: ServiceProfile, at: datetime) -> str:
     return f"{at.astimezone(profile.zone):%Y-%m-%d %H:%M:%S %Z}"
 
 
-def _summarize(profile: ServiceProfile, diagnosis: Diagnosis, steps: Sequence[RemedyStep]) -> str:
-    if not steps:
-        return f"{profile.name}: nothing is done. {diagnosis.headline}"
-    named = ", then ".join(step.remedy for step in steps)
-    return f"{profile.name}: {named}. {diagnosis.headline}"
+def _summarize(
+    profile: ServiceProfile, diagnosis: Diagnosis, facts: RemedyFacts, steps: Sequence[RemedyStep]
+) -> str:
+    named = ", then ".join(step.remedy for step in steps) or "nothing is done"
+    switch = "" if facts.hold.asked else " No server can be asked here whether the kill switch is on."
+    return f"{profile.name}: {named}. {diagnosis.headline}{switch}"
 
 
 def _describe(profile: ServiceProfile, diagnosis: Diagnosis, step: RemedyStep) -> PlannedAct:
@@ -179,16 +184,3 @@ def _describe(profile: ServiceProfile, diagnosis: Diagnosis, step: RemedyStep) -
     }[step.remedy]
     titles = (cause.title for cause in diagnosis.causes if cause.name == step.cause)
     return PlannedAct(what=what, why=next(titles).rstrip("."), undo=undo)
-
-
-# Causes without a remedy of ours beside which a remedy for another one still brings the service back. A test
-# holds these to be names of rules.
-HARMLESS_TO_REMEDIES: Final = frozenset(
-    {
-        "certificate expired",
-        "clock skew",
-        "cpu saturated",
-        "firebase credentials bad",
-        "upstream down",
-    }
-)

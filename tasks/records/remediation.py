@@ -50,10 +50,11 @@ class Hold(Record):
 class Remediated(Record):
     """What became of a plan."""
 
-    plan: RemediationPlan
     outcome: Literal["healthy again", "not needed", "planned", "refused", "handed over"]
     """"refused": nothing was done. "handed over": something was, and people are needed."""
     said: str
-    """One sentence or two for people."""
+    """A sentence or two for people."""
+    plan: RemediationPlan | None = None
+    """None where none could be made, as ``said`` says."""
     done: tuple[str, ...] = ()
     """What was done, a sentence each."""
