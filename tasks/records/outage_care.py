@@ -122,3 +122,9 @@ class Outage(Section):
         description="A certificate that ends within so many days is worth a word",
         examples=[14],
     )
+    stuck_after: timedelta = Field(
+        default=timedelta(seconds=60),
+        description="A session that is idle in a transaction, waits for a lock, or keeps others waiting for so "
+        "long is stuck (ISO 8601 duration)",
+        examples=["PT60S"],
+    )
