@@ -36,12 +36,14 @@ _WHOLE = 100.0
 # What an operator who looks through the list of artifacts will find in each.
 _DESCRIPTIONS = {
     "plan": "What the run was about to do, and why.",
+    "diagnosis": "What is broken, since when, why we think so, what was done, and what people must do.",
     "queries": "Which queries were slow, the worst first, and which indexes would help.",
     "saved": "What the newest set holds, part by part.",
     "retention": "Which sets are kept or deleted, and why.",
     "history": "Size and duration of the last thirty sets, and how each was verified.",
     "figures": "How the database is: what to act on or watch, sizes and growth, who is connected.",
     "findings": "What is wrong with a set.",
+    "checked": "What was checked, line by line, what was seen, and what to do.",
     "indexes": "Which recommended indexes are there, which are not and why, and which others there are.",
     "done": "What the run did, step by step, and how it ended.",
     "trail": "Who or what changed the service, newest first, and whether the trail is as it was written.",

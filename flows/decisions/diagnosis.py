@@ -194,8 +194,9 @@ def _list_notes(
     verdict: Verdict, found: Found, telling: Found, evidence: Evidence, profile: ServiceProfile
 ) -> Iterable[str]:
     told = {rule.name for rule, _ in telling}
-    if verdict == "unknown":
+    if verdict in {"healthy", "unknown"}:
         yield say_health(evidence)
+    if verdict == "unknown":
         if (process := known(evidence.process)) is not None:
             yield f"The process manager says: {process.detail.removesuffix('.')}."
         yield from say_last_words(evidence)

@@ -1,6 +1,6 @@
 """Causes in what the application answers."""
 
-from flows.decisions.diagnosis_reading import Finding, Rule, known, say_health, say_signatures
+from flows.decisions.diagnosis_reading import DATABASE_LINES, Finding, Rule, known, say_health, say_signatures
 from tasks.records.evidence import Evidence
 from tasks.records.service import ServiceProfile
 
@@ -8,7 +8,7 @@ from tasks.records.service import ServiceProfile
 def read_bad_answer(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     """Does it answer that it is not healthy?"""
     answer = evidence.health.answers[-1]
-    if answer.problem is None or answer.failure is not None:
+    if answer.problem is None or answer.status_code is None:
         return None
     name = profile.application.process_name
     return Finding(f"{name} answers that it is not healthy.", (say_health(evidence), *_say_error(evidence)))
@@ -19,7 +19,7 @@ def read_lost_database(evidence: Evidence, profile: ServiceProfile) -> Finding |
     database, answer = known(evidence.database), evidence.health.answers[-1]
     if database is None or database.state != "answers" or answer.problem is None or answer.failure:
         return None
-    logged = say_signatures(evidence, profile, "database")
+    logged = say_signatures(evidence, profile, *DATABASE_LINES)
     if "database" not in (answer.error or "").lower() and not logged:
         return None
     return Finding(

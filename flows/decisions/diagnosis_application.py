@@ -35,7 +35,7 @@ def read_missing(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
         (
             "The application does not start without it.",
             *say_changed(evidence, *missing),
-            *say_signatures(evidence, profile, "missing variable"),
+            *say_signatures(evidence, profile, "environment errors"),
         ),
         since=environment.modified_at,
     )
@@ -54,7 +54,7 @@ def read_malformed(evidence: Evidence, profile: ServiceProfile) -> Finding | Non
         (
             say_complaints(wrong),
             *say_changed(evidence, *(found.name for found in wrong)),
-            *say_signatures(evidence, profile, "missing variable"),
+            *say_signatures(evidence, profile, "environment errors"),
         ),
         since=environment.modified_at,
     )
@@ -95,7 +95,7 @@ def read_dependencies(evidence: Evidence, profile: ServiceProfile) -> Finding | 
         return None
     names = say_names(complaint.name for complaint in found.missing_dependencies)
     title = f"The package {names} is not installed."
-    return _deployed(title, found.missing_dependencies, found, evidence, profile, "missing module")
+    return _deployed(title, found.missing_dependencies, found, evidence, profile, "module missing")
 
 
 def read_permissions(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
@@ -107,7 +107,7 @@ def read_permissions(evidence: Evidence, profile: ServiceProfile) -> Finding | N
         return None
     names = say_names(complaint.name for complaint in unreadable)
     title = f"The application's user may not use {names}."
-    return _deployed(title, tuple(unreadable), found, evidence, profile, "permission denied")
+    return _deployed(title, tuple(unreadable), found, evidence, profile, "no permission")
 
 
 def read_change(evidence: Evidence, _profile: ServiceProfile) -> Finding | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from flows.decisions.diagnosis_reading import (
+    DATABASE_LINES,
     Finding,
     Rule,
     known,
@@ -39,7 +40,7 @@ def read_silent(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     database = known(evidence.database)
     if database is None or database.state != "does not answer":
         return None
-    logged = say_signatures(evidence, profile, "database")
+    logged = say_signatures(evidence, profile, *DATABASE_LINES)
     return Finding(
         f"The database at {database.where} does not answer.",
         say_answer(database, evidence, profile),
@@ -96,7 +97,7 @@ def say_answer(database: DatabaseFacts, evidence: Evidence, profile: ServiceProf
     return (
         f"{asked}: {said}",
         *say_changed(evidence, profile.database.url_variable),
-        *say_signatures(evidence, profile, "database"),
+        *say_signatures(evidence, profile, *DATABASE_LINES),
     )
 
 

@@ -73,8 +73,8 @@ def read_process_memory(evidence: Evidence, profile: ServiceProfile) -> Finding 
         for instance in list_instances(evidence)
         if limit is not None and (instance.memory_bytes or 0) > limit * _MIB
     ]
-    logged = say_signatures(evidence, profile, "heap out of memory")
-    signature = find_signature(evidence, "heap out of memory")
+    logged = say_signatures(evidence, profile, "out of memory")
+    signature = find_signature(evidence, "out of memory")
     if not over and not logged:
         return None
     said = tuple(

@@ -28,7 +28,7 @@ def read_stranger(evidence: Evidence, profile: ServiceProfile) -> Finding | None
         f"Port {port.port} is taken by {names}, which is not the application.",
         (
             *(_say_holder(holder, port.port, evidence, profile) for holder in port.holders),
-            *say_signatures(evidence, profile, "port in use"),
+            *say_signatures(evidence, profile, "port taken"),
         ),
         # Without the process manager nobody can tell for sure whose process it is.
         certainty="proven" if known(evidence.process) is not None else "likely",
@@ -50,7 +50,7 @@ def read_left_behind(evidence: Evidence, profile: ServiceProfile) -> Finding | N
         "manager has lost.",
         (
             *(_say_holder(holder, port.port, evidence, profile) for holder in left),
-            *say_signatures(evidence, profile, "port in use"),
+            *say_signatures(evidence, profile, "port taken"),
         ),
         since=find_oldest(holder.since for holder in left),
         target=left[0].identity,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeVar
 
+from flows.decisions import log_signatures
 from tasks.records.diagnosis import Certainty
 from tasks.records.evidence import Evidence
 from tasks.records.figures import say_count, shorten
@@ -30,6 +31,15 @@ FAILS_TO_START = (
     "starting",
     "answers with errors",
     "login broken",
+)
+# What the log says of a database that the application cannot use.
+DATABASE_LINES = (
+    "database connection failed",
+    "database not connected",
+    "database password refused",
+    "database missing",
+    "database starting",
+    "too many connections",
 )
 _LONGEST_LINE = 200
 _MOST_NAMED = 5
@@ -124,11 +134,14 @@ def say_complaints(complaints: Iterable[Complaint]) -> str:
 
 
 def find_signature(evidence: Evidence, name: str) -> LogSignature | None:
-    """Return what the log says of one meaning since the application last started in full, or None."""
-    logs = known(evidence.logs)
+    """Return what the log says of one meaning since the application last started in full, or None.
+
+    Raise ``KeyError`` if the table of signatures has none of that name.
+    """
+    meaning, logs = log_signatures.find_signature(name), known(evidence.logs)
     if logs is None:
         return None
-    found = next((signature for signature in logs.signatures if signature.name == name), None)
+    found = next((signature for signature in logs.signatures if signature.name == meaning.name), None)
     if found is None or (found.last and logs.started_at and found.last < logs.started_at):
         return None
     return found
