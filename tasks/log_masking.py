@@ -8,6 +8,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, quote_plus, unquote
 
@@ -15,6 +16,16 @@ MASK = "***"
 # Shorter ones would take ordinary words out of every line.
 _SHORTEST = 6
 _WIDTH = 3
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A known form of secrets; only a text with one of the words, in lower case, is searched for it."""
+
+    words: tuple[str, ...]
+    pattern: re.Pattern[str]
+    replacement: str
+
 
 _TELLING = re.compile(
     r"SECRET|PASS|PWD|KEY|TOKEN|CREDENTIAL|PRIVATE|SALT|PEPPER|SIGN|WEBHOOK|DSN|LICEN[CS]E"
@@ -38,30 +49,47 @@ _NAMES = r"pass(?:word|wd|phrase)|pwd|secret|api[_-]?key|access[_-]?key|private[
 # "STRIPE_KEY: is missing" is a complaint about one, and what it says is needed.
 _NO_VALUE = r"(?!(?:is|has|was|must|not|no|missing|invalid|expired|undefined|null|required|cannot|jwt)\b)"
 _QUOTED_OR_BARE = r"""(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s,;&"'})\]]+)"""
-_SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL), MASK),
+_SHAPES: tuple[_Shape, ...] = (
+    _Shape(
+        ("-----begin",),
+        re.compile(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)", re.DOTALL),
+        MASK,
+    ),
     # Up to the last @: a password that nobody encoded may hold one.
-    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/?#@]*:)[^\s\"'<>]*@"), rf"\1{MASK}@"),
-    (re.compile(r"(?<![A-Za-z0-9])eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"), MASK),
-    (
-        re.compile(
-            r"(?i)\b((?:proxy-)?authorization|x-api-key|(?:set-)?cookie)(\\?[\"']?\s*[:=]\s*)[^\r\n]+"
-        ),
+    _Shape(
+        ("://",),
+        re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s:/?#@]*:)[^\s\"'<>]*@"),
+        rf"\1{MASK}@",
+    ),
+    _Shape(("eyj",), re.compile(r"(?<![A-Za-z0-9])eyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"), MASK),
+    _Shape(
+        ("authorization", "x-api-key", "cookie"),
+        re.compile(r"(?i)((?:proxy-)?authorization|x-api-key|(?:set-)?cookie)(\\?[\"']?\s*[:=]\s*)[^\r\n]+"),
         rf"\1\2{MASK}",
     ),
-    (re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*\d|\S{16})[\w.~+/=-]{8,}"), rf"\1 {MASK}"),
-    (re.compile(r"[sr]k_(?:live|test)_\w+"), MASK),
-    (re.compile(r"whsec_[\w+/=-]+"), MASK),
-    (re.compile(r"(?<![A-Za-z0-9])SG\.[\w-]{8,}(?:\.[\w-]+)*"), MASK),
-    (re.compile(r"(?:AKIA|ASIA)[A-Z0-9]{12,}"), MASK),
-    (re.compile(r"(?:gh[pousr]_\w{20,}|xox[abprs]-[\w-]{8,}|AIza[\w-]{30,}|ya29\.[\w.-]+)"), MASK),
-    (
+    _Shape(
+        ("bearer", "basic"),
+        re.compile(r"(?i)\b(bearer|basic)\s+(?=\S*\d|\S{16})[\w.~+/=-]{8,}"),
+        rf"\1 {MASK}",
+    ),
+    _Shape(("k_live_", "k_test_"), re.compile(r"[sr]k_(?:live|test)_\w+"), MASK),
+    _Shape(("whsec_",), re.compile(r"whsec_[\w+/=-]+"), MASK),
+    _Shape(("sg.",), re.compile(r"(?<![A-Za-z0-9])SG\.[\w-]{8,}(?:\.[\w-]+)*"), MASK),
+    _Shape(("akia", "asia"), re.compile(r"(?:AKIA|ASIA)[A-Z0-9]{12,}"), MASK),
+    _Shape(
+        ("gh", "xox", "aiza", "ya29."),
+        re.compile(r"(?:gh[pousr]_\w{20,}|xox[abprs]-[\w-]{8,}|AIza[\w-]{30,}|ya29\.[\w.-]+)"),
+        MASK,
+    ),
+    _Shape(
+        ("pass", "pwd", "secret", "key", "credential"),
         re.compile(
-            rf"(?i)((?<![\w.-])[\w.-]*?(?:{_NAMES})[\w-]*\\?[\"']?\s*[=:]\s*){_NO_VALUE}{_QUOTED_OR_BARE}"
+            rf"(?i)((?<![\w.-])[\w.-]*?(?:{_NAMES})[\w-]{{0,40}}\\?[\"']?\s*[=:]\s*){_NO_VALUE}{_QUOTED_OR_BARE}"
         ),
         rf"\1{MASK}",
     ),
-    (
+    _Shape(
+        ("token",),
         re.compile(rf"(?i)((?<![\w.-])[\w.-]*?token\\?[\"']?=|\btoken[\"']\s*:\s*){_QUOTED_OR_BARE}"),
         rf"\1{MASK}",
     ),
@@ -88,25 +116,29 @@ def collect_secrets(variables: Mapping[str, str]) -> frozenset[str]:
 
 def mask(text: str, secrets: frozenset[str]) -> str:
     """Given a text and the secrets that it may hold, return it with neither these nor known forms of any."""
-    pattern = _compile(secrets)
-    masked = _take_out(text, pattern)
-    for shape, replacement in _SHAPES:
-        masked = shape.sub(replacement, masked)
-    return _take_out(masked, pattern)
+    forms = _list_forms(secrets)
+    masked = _take_out(text, forms)
+    lowered = masked.lower()
+    for shape in _SHAPES:
+        if any(word in lowered for word in shape.words):
+            masked = shape.pattern.sub(shape.replacement, masked)
+    return _take_out(masked, forms)
 
 
-def _take_out(text: str, pattern: re.Pattern[str] | None) -> str:
+def _take_out(text: str, forms: tuple[str, ...]) -> str:
     """Again until none is left: what stood on both sides of one may be another. Each time it gets shorter."""
-    while pattern is not None and pattern.search(text):
-        text = pattern.sub(MASK, text)
+    while found := [form for form in forms if form in text]:
+        for form in found:
+            text = text.replace(form, MASK)
     return text
 
 
 @lru_cache(maxsize=16)
-def _compile(secrets: frozenset[str]) -> re.Pattern[str] | None:
-    forms = {form for secret in secrets for form in _forms_of(secret) if len(form) >= _SHORTEST}
-    longest_first = sorted(forms, key=lambda form: (-len(form), form))
-    return re.compile("|".join(map(re.escape, longest_first))) if forms else None
+def _list_forms(secrets: frozenset[str]) -> tuple[str, ...]:
+    """Return the secrets in all forms, the longest first: one may be a part of another."""
+    forms = {form for secret in secrets for form in _forms_of(secret)}
+    long_enough = (form for form in forms if len(form) >= _SHORTEST and form.strip("*"))
+    return tuple(sorted(long_enough, key=lambda form: (-len(form), form)))
 
 
 def _forms_of(secret: str) -> Iterable[str]:

@@ -21,8 +21,8 @@ from tasks.records.logs import LogExtract, LogLine
 from tasks.records.observation import Complaint
 from tasks.records.service import ServiceProfile
 
-_MOST_LINES = 20_000
-_LONGEST = 4000
+_MOST_LINES = 10_000
+_LONGEST, _LONGEST_READ = 4000, 1 << 16
 # All sources together; one program may take most of it.
 _SECONDS = 4.5
 _LEAST_SECONDS = 0.2
@@ -94,7 +94,7 @@ def _merge(
             at=entry.at,
             source=source,
             level=entry.level or judge_level(entry.text),
-            text=mask(entry.text, secrets)[:_LONGEST],
+            text=mask(entry.text[:_LONGEST_READ], secrets)[:_LONGEST],
         )
         for source, entry in newest
     )
