@@ -135,8 +135,8 @@ def read_user(url: str) -> User:
     parts = parse_uri(url, validate=False)
     if not parts["username"]:
         raise ConfigurationError(
-            "The MongoDB URL of the application names no user, so nobody can tell its operations from those of "
-            "others: end what is stuck by hand, with db.killOp()."
+            "The MongoDB URL of the application names no user, so its operations look like everybody's: end "
+            "what is stuck by hand, with db.killOp()."
         )
     source = {name.lower(): value for name, value in parts["options"].items()}.get("authsource")
     return User(str(parts["username"]), str(source or parts["database"] or "admin"))

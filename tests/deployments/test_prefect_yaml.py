@@ -108,6 +108,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "optimize-indexes",
         "profile-queries",
         "profiler-guard",
+        "reset-connections",
         "restore-application",
         "restore-archive",
         "restore-database",
