@@ -12,7 +12,7 @@ from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.node import PACKAGES
 
 # A demo does not wait half a minute, and the miniatures are small.
-OUTAGE = {"healthy_for": "PT3S", "memory_limit_mib": 200}
+OUTAGE = {"healthy_for": "PT3S", "memory_limit_mib": 200, "stuck_after": "PT1S"}
 _SERVICES = Path(__file__).parent.parent / "services"
 
 
