@@ -9,13 +9,15 @@ SCALE ?= 1
 
 # What a demo's profiles say of where things are; a real host has deployments/services or a folder of its own.
 export RUNBOOK_SERVICES ?= $(if $(wildcard .sandbox/services),$(CURDIR)/.sandbox/services)
+# The demo's certificates are of an authority of its own.
+TRUST := $(if $(wildcard .sandbox/tls/trusted.pem),env SSL_CERT_FILE="$(CURDIR)/.sandbox/tls/trusted.pem")
 export UV_PYTHON_DOWNLOADS = never
 export UV_LINK_MODE ?= copy
 # Some images set it; every process of Prefect would then compile all of its modules anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status test lint types imports unit doctor deploy run bench clean
+.PHONY: help demo down status break mend faults test lint types imports unit doctor deploy run bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +30,15 @@ down: $(INSTALLED) ## Stop everything that the demo started
 
 status: $(INSTALLED) ## Say what of the demo is running
 	@$(BIN)/python -m deployments.sandbox status
+
+break: $(INSTALLED) ## Break an application of the demo by real means: FAULT=... [SERVICE=...]
+	@$(BIN)/python -m deployments.sandbox break "$(FAULT)" $(if $(SERVICE),--service "$(SERVICE)")
+
+mend: $(INSTALLED) ## Undo everything that was broken
+	@$(BIN)/python -m deployments.sandbox mend
+
+faults: $(INSTALLED) ## List what can be broken
+	@$(BIN)/python -m deployments.sandbox faults
 
 test: lint types imports unit ## Run everything that must pass: lint, types, import contract, tests
 
@@ -44,13 +55,13 @@ unit: $(INSTALLED) ## Run the tests on real servers
 	@$(BIN)/pytest -n 2 --dist worksteal
 
 doctor: $(INSTALLED) ## Check every service profile against the living systems
-	@$(BIN)/python -m deployments.doctor
+	@$(TRUST) $(BIN)/python -m deployments.doctor
 
 deploy: $(INSTALLED) ## Apply prefect.yaml to the Prefect server of PREFECT_API_URL
 	@$(BIN)/python -m deployments.deploy
 
 run: $(INSTALLED) ## Break glass: run a runbook here, with no Prefect server: FLOW=... SERVICE=... [PARAMETERS="name=value ..."]
-	@$(BIN)/python -m deployments.run "$(FLOW)" "$(SERVICE)" $(PARAMETERS)
+	@$(TRUST) $(BIN)/python -m deployments.run "$(FLOW)" "$(SERVICE)" $(PARAMETERS)
 
 bench: $(INSTALLED) ## Measure speed and memory against the runbook's own commands
 	@$(BIN)/python -m benchmarks.backup

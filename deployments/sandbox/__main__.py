@@ -1,4 +1,4 @@
-"""`python -m deployments.sandbox up|down|status`: the sandbox from a shell."""
+"""`python -m deployments.sandbox up|down|status|break|mend|faults`: the sandbox from a shell."""
 
 import argparse
 import os
@@ -10,7 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
+from deployments.sandbox.breakage import APPLICATIONS
 from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.faults import FAULTS, break_fault, find_fault
+from deployments.sandbox.mending import mend
 from deployments.sandbox.ports import Ports
 from deployments.sandbox.stack import Sandbox
 
@@ -26,6 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
             _up(sandbox, options.scale, with_engine=not options.without_engine)
         elif options.command == "down":
             _down(sandbox)
+        elif options.command == "break":
+            _break(sandbox, options.fault, options.service)
+        elif options.command == "mend":
+            _mend(sandbox)
+        elif options.command == "faults":
+            _faults()
         else:
             return _status(sandbox)
     except SandboxError as error:
@@ -40,10 +49,19 @@ def _parser() -> argparse.ArgumentParser:
         description="The two operated systems in small, made of real servers, and the Prefect engine.",
         epilog="Every port can be changed: SANDBOX_PORT_MONGODB, SANDBOX_PORT_PREFECT and so on.",
     )
-    parser.add_argument("command", choices=["up", "down", "status"])
-    parser.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder of its data (%(default)s)")
-    parser.add_argument("--scale", type=float, default=1, help="size of the made-up data (%(default)s)")
-    parser.add_argument("--without-engine", action="store_true", help="no Prefect server and worker")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    place = argparse.ArgumentParser(add_help=False)
+    place.add_argument("--state", type=Path, default=DEFAULT_STATE, help="folder of its data (%(default)s)")
+    up = commands.add_parser("up", parents=[place], help="start what does not run")
+    up.add_argument("--scale", type=float, default=1, help="size of the made-up data (%(default)s)")
+    up.add_argument("--without-engine", action="store_true", help="no Prefect server and worker")
+    commands.add_parser("down", parents=[place], help="stop everything")
+    commands.add_parser("status", parents=[place], help="say what runs")
+    breaking = commands.add_parser("break", parents=[place], help="break an application by real means")
+    breaking.add_argument("fault", metavar="FAULT", help="see `faults`")
+    breaking.add_argument("--service", choices=APPLICATIONS, help="the first that can have it, by default")
+    commands.add_parser("mend", parents=[place], help="undo everything that was broken")
+    commands.add_parser("faults", parents=[place], help="list what can be broken")
     return parser
 
 
@@ -75,6 +93,29 @@ def _down(sandbox: Sandbox) -> None:
     with Console().status("Stopping the sandbox"):
         sandbox.down()
     print("Down; no process of it remains.")
+
+
+def _break(sandbox: Sandbox, fault: str, service: str | None) -> None:
+    if not sandbox.supervisor.state.exists():
+        raise SandboxError(f"There is no sandbox in {sandbox.state}: start it first.")
+    with sandbox.supervisor.locked():
+        service = break_fault(sandbox, fault, service)
+    print(f"{service} is broken: {find_fault(fault).what} `mend` undoes it.")
+
+
+def _mend(sandbox: Sandbox) -> None:
+    if not sandbox.supervisor.state.exists():
+        raise SandboxError(f"There is no sandbox in {sandbox.state}: nothing to mend.")
+    with sandbox.supervisor.locked():
+        mended = mend(sandbox)
+    print(f"Mended: {', '.join(mended) or 'nothing was broken'}. Both applications are well.")
+
+
+def _faults() -> None:
+    table = Table("fault", "what is wrong then", "services", box=None)
+    for fault in FAULTS:
+        table.add_row(fault.name, fault.what, ", ".join(fault.services))
+    Console().print(table)
 
 
 def _status(sandbox: Sandbox) -> int:

@@ -1,27 +1,22 @@
-"""Node.js for the sandbox: npm's packages, and PM2 with the two applications under it."""
+"""PM2 in the sandbox, with the two applications under it."""
 
 import contextlib
-import fcntl
-import hashlib
 import json
-import os
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from deployments.sandbox import programs
+from deployments.sandbox import programs, without_override
 from deployments.sandbox.errors import SandboxError
 from deployments.sandbox.supervisor import SYSTEM_PATH, Supervisor, family, kill_all, living
 
 FOLDER = Path(__file__).parent
 PACKAGES = FOLDER / "node_modules"
-TOOLS = FOLDER.parents[1] / ".tools"  # git-ignored, inside the checkout
-STAMP = PACKAGES / ".installed-from"
-INSTALL_SECONDS = 300
 COMMAND_SECONDS = 30
 READY_MILLISECONDS = 10_000
 
@@ -36,60 +31,6 @@ class ApplicationProcess:
     combined_log: str
     instances: int = 1
     cluster: bool = False
-
-
-def install_packages(supervisor: Supervisor) -> None:
-    """Install what `package-lock.json` says, unless exactly that is installed.
-
-    Several sandboxes share the packages, so a file lock makes them wait for one another.
-
-    Raises:
-        SandboxError: npm failed; carries the end of its log.
-    """
-    wanted = _fingerprint()
-    TOOLS.mkdir(exist_ok=True)
-    with (TOOLS / "npm.lock").open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if STAMP.exists() and STAMP.read_text(encoding="ascii") == wanted:
-            return
-        arguments = ["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        _npm(supervisor, arguments)
-        STAMP.write_text(wanted, encoding="ascii")
-
-
-def _npm(supervisor: Supervisor, arguments: list[str]) -> None:
-    log = supervisor.log("npm")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    # The caller's environment goes along: proxies, certificates and registries are configured there.
-    inherited = {name: value for name, value in os.environ.items() if name != "NODE_OPTIONS"}
-    environment = {
-        **supervisor.environment(),
-        **inherited,
-        "PATH": f"{programs.node().parent}:{SYSTEM_PATH}",
-        "npm_config_cache": str(TOOLS / "npm-cache"),
-    }
-    environment |= supervisor.marker
-    with log.open("wb") as output:
-        try:
-            finished = subprocess.run(
-                [str(programs.node()), str(programs.npm_cli()), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                cwd=FOLDER,
-                timeout=INSTALL_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SandboxError(f"npm did not finish within {INSTALL_SECONDS} s; see {log}.") from error
-    if finished.returncode != 0:
-        raise SandboxError(f"npm could not install the applications' packages. {supervisor.log_tail('npm')}")
-
-
-def _fingerprint() -> str:
-    content = (FOLDER / "package-lock.json").read_bytes() + str(programs.node()).encode()
-    return hashlib.sha256(content).hexdigest()
 
 
 class PM2:
@@ -118,8 +59,9 @@ class PM2:
 
     @property
     def command(self) -> list[str]:
-        """Return the words that stand for `pm2`."""
-        return [str(programs.node()), str(PACKAGES / "pm2" / "bin" / "pm2")]
+        """Return the words that stand for `pm2`; file modes bind what it runs, whoever the user is."""
+        bound = [sys.executable, "-I", "-S", without_override.__file__]
+        return [*bound, str(programs.node()), str(PACKAGES / "pm2" / "bin" / "pm2")]
 
     @property
     def program(self) -> Path:
@@ -175,13 +117,43 @@ class PM2:
         """Restart one application; rc 0 does not mean that it stays up: ask `statuses` afterwards."""
         self.run("restart", name)
 
+    def delete(self, name: str) -> None:
+        """Let PM2 forget an application, with all that it counted; nothing of it remains."""
+        before = self.processes(name)
+        try:
+            self.run("delete", name)
+        except SandboxError as error:
+            if "not found" not in str(error):
+                raise
+        kill_all([process for process in before if living(process.pid) is not None])
+
+    def start_one(self, name: str, **settings: object) -> None:
+        """Start one application that PM2 does not know, with other settings of PM2's than usual."""
+        (found,) = [application for application in self._applications if application.name == name]
+        ecosystem = self.home / f"{name}.config.json"
+        ecosystem.write_text(json.dumps({"apps": [self._describe(found) | settings]}), encoding="utf-8")
+        self.run("start", str(ecosystem))
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Return the processes of an application."""
+        daemon = self.daemon()
+        children = daemon.children() if daemon is not None else []
+        return [process for process in children if _application_of(process) == name]
+
+    def unstable_restarts(self, name: str) -> int:
+        """Return how often PM2 started an application again that had ended soon after its start."""
+        return sum(int(entry["pm2_env"].get("unstable_restarts", 0)) for entry in self._list(name))
+
     def statuses(self) -> dict[str, list[str]]:
         """Return PM2's status word of every instance of every application."""
-        listing: list[dict[str, Any]] = json.loads(self.run("jlist") or "[]")
         found: dict[str, list[str]] = {}
-        for entry in listing:
+        for entry in self._list():
             found.setdefault(str(entry["name"]), []).append(str(entry["pm2_env"]["status"]))
         return found
+
+    def _list(self, name: str | None = None) -> list[dict[str, Any]]:
+        listing: list[dict[str, Any]] = json.loads(self.run("jlist") or "[]")
+        return [entry for entry in listing if name in {None, entry["name"]}]
 
     def run(self, *arguments: str) -> str:
         """Run a PM2 command and return what it printed.
@@ -238,8 +210,8 @@ class PM2:
             "instances": application.instances,
             "wait_ready": True,
             "listen_timeout": READY_MILLISECONDS,
-            "kill_timeout": 3000,
-            "max_restarts": 5,
+            "kill_timeout": 1500,
+            "max_restarts": 3,
             # On a busy machine a start that fails takes longer than PM2's one second.
             "min_uptime": 5000,
             "merge_logs": True,
@@ -248,3 +220,13 @@ class PM2:
             "log_file": str(application.folder / application.combined_log),
             "env": {"NODE_ENV": "production"},
         }
+
+
+def _application_of(process: psutil.Process) -> str | None:
+    """Return which application PM2 runs in a process: it says so in the environment, in two manners."""
+    try:
+        environment = process.environ()
+    except psutil.Error:
+        return None
+    of_cluster = json.loads(environment.get("pm2_env", "{}"))
+    return environment.get("name") or of_cluster.get("name")

@@ -15,7 +15,8 @@ from deployments.sandbox.endpoints import Endpoints, endpoints_of
 from deployments.sandbox.errors import SandboxError
 from deployments.sandbox.mongodb import DATABASE as INVOICE_DATABASE
 from deployments.sandbox.mongodb import MongoDB
-from deployments.sandbox.node import PACKAGES, PM2, install_packages
+from deployments.sandbox.node import PACKAGES, PM2
+from deployments.sandbox.npm_packages import install_packages
 from deployments.sandbox.object_store import ObjectStore
 from deployments.sandbox.parts import Part, Progress, is_healthy, timed, wait_for_health
 from deployments.sandbox.ports import HOST, Ports

@@ -1,0 +1,130 @@
+"""Faults of the applications' databases."""
+
+import socket
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import httpx
+import psycopg
+from psycopg import sql
+from pymongo import MongoClient
+
+from deployments.sandbox import mongodb
+from deployments.sandbox.applications import PROBE_EMAIL
+from deployments.sandbox.breakage import Breakage
+from deployments.sandbox.fault_helpers import URL
+from deployments.sandbox.mending import AWAY
+from deployments.sandbox.ports import HOST
+from deployments.sandbox.vault import plain_password
+
+LOCKED_TABLE = "users"
+CONNECTIONS = 3
+_TERMINATE = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s AND pid <> ALL (%s)"
+)
+
+
+def take_away(broken: Breakage) -> None:
+    """Take the server away."""
+    part = broken.sandbox.mongodb if broken.is_invoice else broken.sandbox.postgresql
+    broken.undo("start", part.name)
+    part.kill()
+    broken.wait_until_unhealthy()
+
+
+def point_into_the_void(broken: Breakage) -> None:
+    """Let its URL lead to a port where everything is accepted and nothing answered."""
+    with socket.create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+    broken.helper("black-hole", port)
+    variable = "MONGODB_URI" if broken.is_invoice else "DATABASE_URL"
+    url = broken.setting(variable)
+    broken.set(variable, f'"{url.replace(f"{HOST}:{urlsplit(url).port}", f"{HOST}:{port}")}"')
+    broken.restart()
+    broken.wait_until_unhealthy()
+
+
+def change_password(broken: Breakage) -> None:
+    """Give the application's user another password, and tell nobody."""
+    if broken.is_invoice:
+        _change_mongodb_password(broken)
+        broken.restart()
+        broken.wait_until_errored()
+        return
+    user = broken.sandbox.postgresql.role
+    with psycopg.connect(broken.sandbox.postgresql.admin_url, autocommit=True) as admin:
+        row = admin.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [user]).fetchone()
+        change = sql.SQL("ALTER ROLE {} PASSWORD {}")
+        old, new = (
+            change.format(sql.Identifier(user), sql.Literal(password))
+            for password in (row[0] if row else "", plain_password())
+        )
+        broken.undo("sql", old.as_string(admin))
+        admin.execute(new)
+        admin.execute(_TERMINATE, [user, []])
+    broken.wait_until_unhealthy()
+
+
+def _change_mongodb_password(broken: Breakage) -> None:
+    password = unquote(urlsplit(broken.setting("MONGODB_URI")).password or "")
+    broken.undo("mongodb-user", mongodb.APPLICATION, {"pwd": password})
+    _update_mongodb_user(broken, pwd=plain_password())
+
+
+def _update_mongodb_user(broken: Breakage, **changes: Any) -> None:
+    client: MongoClient[dict[str, Any]]
+    with MongoClient(broken.sandbox.mongodb.admin_url) as client:
+        client[mongodb.DATABASE].command("updateUser", mongodb.APPLICATION, **changes)
+
+
+def lose_database(broken: Breakage) -> None:
+    """Let its URL name a database that is not there."""
+    if broken.is_invoice:
+        _name_another_database(broken)
+        return
+    name = broken.sandbox.postgresql.database
+    broken.undo("database", name)
+    with psycopg.connect(broken.sandbox.postgresql.admin_url, autocommit=True) as admin:
+        old, new = sql.Identifier(name), sql.Identifier(name + AWAY)
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(old))
+        admin.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name]
+        )
+        admin.execute(sql.SQL("ALTER DATABASE {} RENAME TO {}").format(old, new))
+    broken.wait_until_unhealthy()
+
+
+def _name_another_database(broken: Breakage) -> None:
+    """MongoDB makes what is missing, so the application is well and knows nobody."""
+    own: dict[str, str] = {"role": "readWrite", "db": mongodb.DATABASE}
+    broken.undo("mongodb-user", mongodb.APPLICATION, {"roles": [own]})
+    _update_mongodb_user(broken, roles=[own, {**own, "db": mongodb.DATABASE + AWAY}])
+    url = broken.setting("MONGODB_URI")
+    broken.set("MONGODB_URI", f'"{url.replace(f"/{mongodb.DATABASE}?", f"/{mongodb.DATABASE}{AWAY}?")}"')
+    broken.restart()
+    broken.wait_until("a refused login", lambda: not _logs_in(broken))
+
+
+def _logs_in(broken: Breakage) -> bool:
+    url = broken.health_url.replace("/health", "/auth/login")
+    password = broken.sandbox.applications.probe_password(broken.application)
+    return httpx.post(url, json={"email": PROBE_EMAIL, "password": password}, timeout=10).is_success
+
+
+def take_connections(broken: Breakage) -> None:
+    """Let a job hold all connections that its role may have."""
+    role = broken.sandbox.postgresql.role
+    broken.undo("sql", f"ALTER ROLE {role} CONNECTION LIMIT -1")
+    broken.helper("connections", CONNECTIONS, **{URL: broken.sandbox.endpoints.postgresql_url})
+    with psycopg.connect(broken.sandbox.postgresql.admin_url, autocommit=True) as admin:
+        admin.execute(f"ALTER ROLE {role} CONNECTION LIMIT {CONNECTIONS}".encode())
+        rows = admin.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'leaking-job'")
+        holders = [row[0] for row in rows.fetchall()]
+        admin.execute(_TERMINATE, [role, holders])
+    broken.wait_until_unhealthy()
+
+
+def lock(broken: Breakage) -> None:
+    """Let a forgotten session hold a table that every answer needs."""
+    broken.helper("lock", LOCKED_TABLE, **{URL: broken.sandbox.endpoints.postgresql_url})
+    broken.wait_until_unhealthy()
