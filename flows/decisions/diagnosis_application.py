@@ -118,7 +118,10 @@ def read_change(evidence: Evidence, _profile: ServiceProfile) -> Finding | None:
     if not files and not variables:
         return None
     what = say_names((*files, *variables))
-    when = (found.changed_at if files and found else None, environment.modified_at if environment else None)
+    when = (
+        found.changed_at if files and found is not None else None,
+        environment.modified_at if variables and environment is not None else None,
+    )
     return Finding(
         f"{what} changed since the service was healthy last.",
         ("Nothing else was found, and what changed last is where to look first.",),

@@ -6,6 +6,7 @@ from flows.decisions.diagnosis_reading import (
     DATABASE_LINES,
     Finding,
     Rule,
+    find_first_line,
     known,
     say_changed,
     say_moment,
@@ -29,6 +30,7 @@ def read_state(*states: DatabaseState, title: str, certainty: Certainty = "prove
             title.format(where=database.where, variable=profile.database.url_variable),
             say_answer(database, evidence, profile),
             certainty=certainty,
+            since=find_first_line(evidence, *DATABASE_LINES),
             hurts=True,
         )
 
@@ -45,6 +47,7 @@ def read_silent(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
         f"The database at {database.where} does not answer.",
         say_answer(database, evidence, profile),
         certainty="proven" if logged else "likely",
+        since=find_first_line(evidence, *DATABASE_LINES),
         # A server that is slow for a moment is no outage as long as the application is content.
         hurts=bool(logged),
     )

@@ -3,15 +3,18 @@
 from flows.decisions.diagnosis_reading import (
     Finding,
     Rule,
-    find_signature,
+    find_first_line,
+    find_hungry,
     known,
     list_instances,
     say_complaints,
     say_health,
+    say_hunger,
     say_signatures,
 )
 from tasks.records.evidence import DiskFacts, Evidence
 from tasks.records.figures import say_bytes
+from tasks.records.process import ProcessInstance
 from tasks.records.service import ServiceProfile
 
 _MIB = 1 << 20
@@ -40,6 +43,7 @@ def read_disk(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
         f"The disk of {worst.path} is full: {_say_free(worst)}.",
         (*(f"{disk.path}: {_say_free(disk)} of {say_bytes(disk.total_bytes)}." for disk in full), *logged),
         certainty="proven" if stopped or logged else "likely",
+        since=find_first_line(evidence, "disk full"),
         hurts=stopped or bool(logged),
         # A full disk takes a database down only if it is the database's: its log must say so.
         explains=("database down", "database refuses") if is_here and logged else (),
@@ -74,7 +78,6 @@ def read_process_memory(evidence: Evidence, profile: ServiceProfile) -> Finding 
         if limit is not None and (instance.memory_bytes or 0) > limit * _MIB
     ]
     logged = say_signatures(evidence, profile, "out of memory")
-    signature = find_signature(evidence, "out of memory")
     if not over and not logged:
         return None
     said = tuple(
@@ -88,26 +91,22 @@ def read_process_memory(evidence: Evidence, profile: ServiceProfile) -> Finding 
         f"{name} {what}: it likely leaks.",
         (*logged, *said),
         certainty="proven" if logged else "likely",
-        since=signature.first if signature is not None else None,
+        since=find_first_line(evidence, "out of memory"),
         hurts=bool(over),
     )
 
 
 def read_cpu(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
-    """Are all of the host's cores busy, or is the one that the application runs on?"""
+    """Are all of the host's cores busy, or is the one that the application answers on?"""
     host = known(evidence.host)
-    hungry = [i for i in list_instances(evidence) if (i.cpu_percent or 0.0) >= _BUSY_PERCENT]
-    name = profile.application.process_name
-    busiest = (f"{say_complaints(host.busiest)}",) if host is not None and host.busiest else ()
+    busiest = (say_complaints(host.busiest),) if host is not None and host.busiest else ()
+    hungry = find_hungry(evidence)
     if hungry:
-        busy = tuple(
-            f"Process {instance.name} takes {instance.cpu_percent:.0f} % of a core." for instance in hungry
-        )
-        return Finding(
-            f"{name} itself keeps its core busy, and answers nobody meanwhile.",
-            (*busy, say_health(evidence), *busiest),
-            certainty="likely",
-            advice=f"Restart {name}; look in the log at what it was asked before.",
+        # Who gets a core and never answers hangs; who answers late has too much to compute.
+        return (
+            None
+            if evidence.health.answers[-1].failure
+            else _find_overload(hungry, busiest, evidence, profile)
         )
     if host is None or host.cpu_percent < _BUSY_PERCENT:
         return None
@@ -119,6 +118,21 @@ def read_cpu(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
         f"The CPU is saturated: {host.cpu_percent:.0f} % of {host.cores} cores are taken.",
         (*stall, *busiest, say_health(evidence)),
         certainty="likely" if waiting is None or waiting < _STALLED_PERCENT else "proven",
+    )
+
+
+def _find_overload(
+    hungry: tuple[ProcessInstance, ...],
+    busiest: tuple[str, ...],
+    evidence: Evidence,
+    profile: ServiceProfile,
+) -> Finding:
+    name = profile.application.process_name
+    return Finding(
+        f"{name} itself keeps its core busy, and answers late.",
+        (*(say_hunger(instance) for instance in hungry), say_health(evidence), *busiest),
+        certainty="likely",
+        advice=f"Look in the log at what {name} is asked; if it is not more than usual, restart it.",
     )
 
 
@@ -175,8 +189,8 @@ RULES: tuple[Rule, ...] = (
         "I33",
         "host",
         read_cpu,
-        proof="the application's process takes a whole core, or all cores are taken and others wait, and the "
-        "service suffers",
+        proof="all cores are taken and others wait, or the application takes its core and answers late, and "
+        "the service suffers",
         advice="End or move what takes the CPU, as listed.",
         explains=("hanging", "answers with errors", "login broken", "starting", "not listening"),
     ),

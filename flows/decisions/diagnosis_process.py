@@ -6,11 +6,13 @@ from flows.decisions.diagnosis_reading import (
     MANAGERS,
     Finding,
     Rule,
+    find_hungry,
     find_oldest,
     gives_no_answer,
     known,
     list_instances,
     say_health,
+    say_hunger,
     say_last_words,
     say_moment,
     suffers,
@@ -93,9 +95,16 @@ def read_hanging(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
             independent=True,
             advice="Ask who suspended it, as a debugger does; SIGCONT lets it go on, and a restart as well.",
         )
-    problem = evidence.health.problem
-    said_how = "answers much too slowly" if problem is None else "does not answer"
-    return Finding(f"{name} hangs: its process is alive and {said_how}.", said, certainty="likely")
+    if evidence.health.problem is None:
+        return Finding(f"{name} answers much too slowly.", said, certainty="likely")
+    if hungry := find_hungry(evidence):
+        busy = tuple(say_hunger(instance) for instance in hungry)
+        return Finding(
+            f"{name} hangs: it computes without an end and answers nobody.",
+            (*busy, *said),
+            certainty="likely",
+        )
+    return Finding(f"{name} hangs: its process is alive and does not answer.", said, certainty="likely")
 
 
 def read_not_listening(evidence: Evidence, profile: ServiceProfile) -> Finding | None:

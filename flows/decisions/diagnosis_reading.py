@@ -41,6 +41,8 @@ DATABASE_LINES = (
     "database starting",
     "too many connections",
 )
+# Of one core: Node.js answers on no more than that.
+_HUNGRY_PERCENT = 70.0
 _LONGEST_LINE = 200
 _MOST_NAMED = 5
 
@@ -159,6 +161,12 @@ def _say_signature(signature: LogSignature, evidence: Evidence, profile: Service
     return f'The log says {times}{last}: "{shorten(signature.example, _LONGEST_LINE)}".'
 
 
+def find_first_line(evidence: Evidence, *names: str) -> datetime | None:
+    """Return since when the log says something of these meanings."""
+    found = (find_signature(evidence, name) for name in names)
+    return find_oldest(signature.first for signature in found if signature is not None)
+
+
 def say_last_words(evidence: Evidence) -> tuple[str, ...]:
     """Return the last error line of the log as a sentence, where there is one."""
     logs = known(evidence.logs)
@@ -171,6 +179,16 @@ def list_instances(evidence: Evidence) -> tuple[ProcessInstance, ...]:
     """Return the application's processes, as far as they are known."""
     process = known(evidence.process)
     return process.instances if process is not None else ()
+
+
+def find_hungry(evidence: Evidence) -> tuple[ProcessInstance, ...]:
+    """Return the application's processes that keep their core busy."""
+    return tuple(one for one in list_instances(evidence) if (one.cpu_percent or 0.0) >= _HUNGRY_PERCENT)
+
+
+def say_hunger(instance: ProcessInstance) -> str:
+    """Return the sentence of how much of a core a process takes."""
+    return f"Process {instance.name} takes {instance.cpu_percent or 0.0:.0f} % of a core."
 
 
 def find_oldest(moments: Iterable[datetime | None]) -> datetime | None:

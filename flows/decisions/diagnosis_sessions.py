@@ -43,7 +43,7 @@ def read_locked(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     holders = {one.identity: one for wait in blocked for one in wait.by}
     waiting = {wait.session.identity for wait in blocked}
     roots = [one for identity, one in sorted(holders.items()) if identity not in waiting]
-    who = ", ".join(f"session {one.identity} ({one.who}, {one.doing})" for one in roots)
+    who = ", ".join(f"{one.identity} ({one.who}, {one.doing})" for one in roots)
     return Finding(
         f"The database at {database.where} is locked by {who or 'a session that the server does not name'}.",
         (*(_say_wait(wait) for wait in blocked[:3]), say_health(evidence)),
@@ -74,11 +74,11 @@ def _name_idle(sessions: Sessions | Unknown | None) -> str:
 
 
 def _say_wait(wait: Blocked) -> str:
-    by = ", ".join(f"session {one.identity} ({one.who}, {one.doing})" for one in wait.by)
+    by = ", ".join(f"{one.identity} ({one.who}, {one.doing})" for one in wait.by)
     held = f", held by {by}" if by else ""
     session = wait.session
     return (
-        f"Session {session.identity} ({session.who}, {session.doing}) has waited "
+        f"{session.identity.capitalize()} ({session.who}, {session.doing}) has waited "
         f"{say_duration(session.seconds)} for {wait.waits_for}{held}."
     )
 
