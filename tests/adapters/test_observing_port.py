@@ -67,7 +67,9 @@ def start(port: int) -> Iterator[Start]:
 
 def listens(port: int) -> bool:
     return any(
-        found.laddr.port == port for found in psutil.net_connections("tcp") if found.status == "LISTEN"
+        found.laddr and found.laddr.port == port
+        for found in psutil.net_connections("tcp")
+        if found.status == psutil.CONN_LISTEN
     )
 
 
