@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from tasks.records.application import Application
 from tasks.records.data_care import Cleanup, QueryCare, RecommendedIndex
+from tasks.records.escalation_care import Contact, Escalation
 from tasks.records.outage_care import Firebase, Outage, SystemLogs, Upstream
 from tasks.records.section import Reference, Section
 
@@ -171,11 +172,23 @@ class ServiceProfile(Section):
     system_logs: SystemLogs = Field(
         default=SystemLogs(), description="Where logs are beside the application's own"
     )
+    contacts: tuple[Contact, ...] = Field(default=(), description="Who can be told")
+    escalation: Escalation = Field(default=Escalation(), description="Who is told, and who next")
     state_directory: Path = Field(
         default=Path("/var/lib/runbooks"),
         description="Where the host keeps journals, the lock and the audit trail; private, on a local disk",
         examples=["/var/lib/runbooks"],
     )
+
+    @model_validator(mode="after")
+    def _levels_name_contacts(self) -> Self:
+        known = {contact.name for contact in self.contacts}
+        for level in self.escalation.levels:
+            if unknown := [name for name in level.contacts if name not in known]:
+                raise ValueError(
+                    f"level '{level.name}' of escalation tells '{unknown[0]}', who is not among contacts"
+                )
+        return self
 
     @property
     def zone(self) -> ZoneInfo:
