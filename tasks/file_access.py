@@ -28,10 +28,16 @@ class FileUser:
 
 
 def user_of(processes: Sequence[psutil.Process], directory: Path) -> FileUser:
-    """Given the application's processes and directory, return the processes' user, or else the owner."""
+    """Given the application's processes and directory, return the processes' user, or else the owner.
+
+    Of several, the one that may most: nobody is said to be kept out who is not.
+    """
+    users = []
     for process in processes:
         with suppress(psutil.Error, OSError):
-            return _user_of_process(process)
+            users.append(_user_of_process(process))
+    if users:
+        return max(users, key=lambda user: user.any_mode)
     owner = directory.stat().st_uid
     if owner == os.geteuid():
         return _ourselves()

@@ -24,8 +24,9 @@ from tasks.errors import RunbookError
 from tasks.host_errors import naming_file
 from tasks.host_folder import host_folder, sync_folder
 from tasks.own_processes import find_node_of, find_own_processes
+from tasks.program_dependencies import list_missing_dependencies
 from tasks.program_files import list_program_files
-from tasks.records.observation import Record
+from tasks.records.observation import Complaint, Record
 from tasks.records.service import ServiceProfile
 
 _NAME: Final = "known-good.json"
@@ -55,25 +56,29 @@ class KnownGood(Record):
     """By the variable's name, as ``fingerprint`` makes them."""
     files: dict[str, KnownFile]
     """By the path below the application's directory."""
+    tolerated: tuple[Complaint, ...] = ()
+    """What was wrong with its packages, and did it no harm."""
     node: str | None = None
     """The Node.js that ran it."""
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def remember_healthy(profile: ServiceProfile, at: datetime) -> None:
+def remember_healthy(profile: ServiceProfile, at: datetime, accepted: bool = False) -> None:
     """Given a service that is healthy now, keep what it looks like; raise ``StoreFullError`` without room.
 
-    What was changed after its processes started is not proven by its health: they do not run it yet.
+    What was changed after its processes started is not proven by its health, they do not run it yet: it is
+    kept only if a person ``accepted`` it.
     """
     folder, before = host_folder(profile), recall_healthy(profile)
     processes = find_own_processes(profile)
-    proven_until = _say_start(processes) if before else None
+    proven_until = _say_start(processes) if before and not accepted else None
     with naming_file(folder):
         remembered = KnownGood(
             at=at,
             key_check=fingerprint(profile, _KEY_CHECK, ""),
             variables=_know_variables(profile, before, proven_until),
             files=_know_files(profile, before.files if before else {}, proven_until),
+            tolerated=list_missing_dependencies(profile.application.directory),
             node=find_node_of(processes) or (before.node if before else None),
         )
         _write_private(folder / _NAME, remembered.model_dump_json().encode())

@@ -16,7 +16,7 @@ from tasks.file_access import user_of, why_unreadable, why_unwritable
 from tasks.host_errors import naming_file
 from tasks.known_good import KnownFile, KnownGood, know_file, recall_healthy
 from tasks.log_masking import mask
-from tasks.own_processes import find_own_processes
+from tasks.own_processes import find_own_processes, find_starters
 from tasks.program_check import Checked, check_program
 from tasks.program_dependencies import list_missing_dependencies
 from tasks.program_files import MOST, list_program_files
@@ -50,7 +50,7 @@ def observe_files(profile: ServiceProfile) -> ApplicationFacts:
         return ApplicationFacts(
             directory=str(directory),
             syntax_errors=(*_mask(profile, checked.syntax_errors), *_judge_manifest(directory)),
-            missing_dependencies=(*checked.missing, *list_missing_dependencies(directory)),
+            missing_dependencies=(*checked.missing, *_list_missing(directory, known)),
             unreadable=unreadable,
             changed_at=changed_at,
             changed_files=changed,
@@ -76,12 +76,19 @@ def _judge_manifest(directory: Path) -> Iterator[Complaint]:
         return
 
 
+def _list_missing(directory: Path, known: KnownGood | None) -> Iterator[Complaint]:
+    """Return what is wrong with the packages, but what was so when the service was healthy."""
+    tolerated = known.tolerated if known else ()
+    return (complaint for complaint in list_missing_dependencies(directory) if complaint not in tolerated)
+
+
 def _judge_access(
     profile: ServiceProfile, processes: Sequence[psutil.Process], checked: Checked
 ) -> Iterator[Complaint]:
     application = profile.application
-    user = user_of(processes, application.directory)
-    names = [str(application.env_file), _MANIFEST, *checked.refused, *checked.files]
+    user = user_of(processes or find_starters(profile), application.directory)
+    # The env file by its full path, as everywhere.
+    names = [str(profile.env_path), _MANIFEST, *checked.refused, *checked.files]
     for name in dict.fromkeys(names):
         with suppress(FileNotFoundError):
             if (problem := why_unreadable(user, application.directory / name)) is not None:

@@ -1,6 +1,7 @@
 """Find processes that run the application's entry file, whoever started them."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tasks.records.service import ServiceProfile
 _NODE = {"node", "nodejs", "node.exe"}
 # PM2 says in the environment of what it starts what it is; the name in the process list may be cut off.
 _PM2_PATH = "pm_exec_path"
+_PM2_TITLE = re.compile(r"PM2 v[\w.-]+: God Daemon")
 
 
 def find_own_processes(profile: ServiceProfile) -> list[psutil.Process]:
@@ -41,6 +43,25 @@ def _started_by_pm2(process: psutil.Process) -> Iterator[str]:
         return
     if path:
         yield path
+
+
+def find_starters(profile: ServiceProfile) -> list[psutil.Process]:
+    """Given a service under PM2, return the daemons of our user: what one starts has its user and rights."""
+    if profile.application.process_manager != "pm2":
+        return []
+    return [process for process in psutil.process_iter() if _is_our_pm2(process)]
+
+
+def _is_our_pm2(process: psutil.Process) -> bool:
+    try:
+        words = process.cmdline()
+        return (
+            bool(words)
+            and _PM2_TITLE.match(words[0]) is not None
+            and process.uids().effective == os.geteuid()
+        )
+    except psutil.Error:
+        return False
 
 
 def find_node_of(processes: Iterable[psutil.Process]) -> str | None:

@@ -149,6 +149,8 @@ def test_what_changed_after_its_processes_started_is_not_proven_by_their_health(
     assert known.files["server.js"] == before.files["server.js"]
     assert known.node == str(programs.node().resolve())
     assert list_changed(small, {"JWT_SECRET": "", "PORT": "8080"}) == ("JWT_SECRET",)
+    remember_healthy.fn(small, AT, accepted=True)
+    assert list_changed(small, {"JWT_SECRET": ""}) == ()
 
 
 def test_an_env_file_that_is_gone_does_not_take_away_what_is_known_of_it(small: ServiceProfile) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from deployments.sandbox.node import FOLDER
 from tasks.errors import ConfigurationError
 from tasks.known_good import remember_healthy
 from tasks.observing_files import observe_files
+from tasks.own_processes import find_own_processes, find_starters
 from tasks.program_dependencies import list_missing_dependencies
 from tasks.records.evidence import ApplicationFacts
 from tasks.records.observation import Complaint
@@ -276,7 +278,7 @@ def test_ranges_of_versions_mean_what_they_mean_to_npm() -> None:
 
 @pytest.fixture
 def public(app: ServiceProfile) -> Iterator[ServiceProfile]:
-    """The application of another user, where that user gets to: pytest's own folders are ours alone."""
+    """The application of another user, not under our PM2, and outside of pytest's folders, which are ours."""
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         directory = Path(place, "app")
@@ -285,12 +287,11 @@ def public(app: ServiceProfile) -> Iterator[ServiceProfile]:
         for path in (directory, *directory.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
             os.chown(path, NOBODY, NOBODY)
-        yield changed(app, directory=directory)
+        yield changed(app, directory=directory, process_manager="systemd")
 
 
 @as_root
 def test_what_the_applications_user_may_not_read_or_write_is_named(public: ServiceProfile) -> None:
-    assert observe_files.fn(public).unreadable == ()
     directory = public.application.directory
     for name, owner, mode in (("server.js", 0, 0o600), (".env", 0, 0o640), ("routes/auth.js", NOBODY, 0o044)):
         os.chown(directory / name, owner, owner)
@@ -300,7 +301,7 @@ def test_what_the_applications_user_may_not_read_or_write_is_named(public: Servi
     user = "the user nobody"
     inside = f"is in {directory}/middleware, which {user} may not enter (drw-r--r--, of nobody)"
     assert sorted(said(observe_files.fn(public).unreadable)) == [
-        f".env cannot be read by {user} (-rw-r-----, of root)",
+        f"{directory}/.env cannot be read by {user} (-rw-r-----, of root)",
         f"logs cannot be written to by {user} (dr-xr-xr-x, of nobody)",
         f"middleware/authentication.js {inside}",
         f"middleware/errorHandler.js {inside}",
@@ -374,7 +375,9 @@ def test_as_the_applications_own_user_it_is_tried() -> None:
 def test_what_is_no_file_cannot_be_read(app: ServiceProfile, name: str) -> None:
     (app.application.directory / name).unlink()
     (app.application.directory / name).mkdir()
-    assert said(observe_files.fn(app).unreadable) == [f"{name} is no file"]
+    (complaint,) = observe_files.fn(app).unreadable
+    assert complaint.name.endswith(name)
+    assert complaint.problem == "is no file"
 
 
 def test_what_changed_since_it_was_healthy_is_named_newest_first(app: ServiceProfile) -> None:
@@ -397,3 +400,35 @@ def test_no_more_than_ten_changed_files_are_named(app: ServiceProfile) -> None:
     remember_healthy.fn(app, AT)
     write(app, **{f"new{number}.js": "1;\n" for number in range(12)})
     assert len(observe_files.fn(app).changed_files) == 10
+
+
+def test_a_package_that_was_wrong_when_it_was_healthy_is_not_what_is_wrong(app: ServiceProfile) -> None:
+    write(
+        app,
+        **{
+            "package.json": '{"dependencies": {"old": "^1"}}',
+            "node_modules/old/package.json": '{"version": "2.0.0"}',
+        },
+    )
+    wrong = ["old is installed as 2.0.0, package.json wants ^1"]
+    assert said(observe_files.fn(app).missing_dependencies) == wrong
+    remember_healthy.fn(app, AT)
+    assert observe_files.fn(app).missing_dependencies == ()
+    write(app, **{"package.json": '{"dependencies": {"old": "^3"}}'})
+    assert said(observe_files.fn(app).missing_dependencies) == [wrong[0].replace("^1", "^3")]
+
+
+def test_what_pm2_starts_is_bound_by_modes_as_pm2_is(invoice: ServiceProfile) -> None:
+    """The sandbox's PM2 gave up root's right to read everything; an application that does not run, too."""
+    file = invoice.application.directory / "routes" / "audit.js"
+    mode = stat.S_IMODE(file.stat().st_mode)
+    entry = changed(invoice, entry_file=Path("routes/audit.js"))
+    assert find_own_processes(entry) == []
+    assert find_starters(entry) != []
+    file.chmod(0)
+    try:
+        (complaint,) = observe_files.fn(entry).unreadable
+    finally:
+        file.chmod(mode)
+    assert complaint.name == "routes/audit.js"
+    assert complaint.problem.startswith("cannot be read by the user ")
