@@ -18,6 +18,7 @@ class LoginAttempt:
 
     outcome: Literal["works", "refused", "no answer", "no token"]
     problem: str | None = None
+    status_code: int | None = None
     token: str | None = field(default=None, repr=False)
 
 
@@ -30,14 +31,14 @@ def attempt_login(login: Login, seconds: float) -> LoginAttempt:
         problem = f"The login at {login.url} does not work: {found.problem}."
         return LoginAttempt("no answer", problem)
     if httpx.codes.is_server_error(found.status_code):
-        return LoginAttempt("no answer", f"{answered}, not 200.")
+        return LoginAttempt("no answer", f"{answered}, not 200.", found.status_code)
     if found.status_code != httpx.codes.OK:
-        return LoginAttempt("refused", f"{answered}, not 200.")
+        return LoginAttempt("refused", f"{answered}, not 200.", found.status_code)
     said = found.read_json()
     if said is None:
-        return LoginAttempt("no token", f"{answered}, but no JSON.")
+        return LoginAttempt("no token", f"{answered}, but no JSON.", found.status_code)
     fields = said if isinstance(said, dict) else {}
     token = next((str(fields[name]) for name in _TOKEN_FIELDS if fields.get(name)), None)
     if token is None:
-        return LoginAttempt("no token", f"{answered}, but no token.")
-    return LoginAttempt("works", token=token)
+        return LoginAttempt("no token", f"{answered}, but no token.", found.status_code)
+    return LoginAttempt("works", None, found.status_code, token)

@@ -39,6 +39,7 @@ def observe_authentication(profile: ServiceProfile) -> AuthenticationFacts:
         secret="unknown" if variables is None else _judge_secret(secret),
         secret_changed=None if variables is None else _has_changed(profile, secret),
         login=attempt.outcome if attempt else "not probed",
+        login_status=attempt.status_code if attempt else None,
         login_problem=attempt.problem if attempt else None,
         token_verifies=_verify(attempt, secret) if attempt and secret else None,
     )

@@ -168,6 +168,8 @@ class AuthenticationFacts(Record):
     """Since the service was healthy last; None where nothing is remembered."""
     login: Literal["works", "refused", "no answer", "no token", "not probed"] = "not probed"
     login_problem: str | None = None
+    login_status: int | None = None
+    """What HTTP status its URL answered with."""
     token_verifies: bool | None = None
     """Whether the probe's token is signed with the secret of the env file; None where there is no token."""
 
