@@ -30,11 +30,12 @@ def gather(profile: ServiceProfile) -> Evidence:
     """
     now, deadline = read_clock(), time.monotonic() + LIMIT_SECONDS
     futures = {part: observe_part.submit(part, profile, now) for part in PARTS}
-    seen = {part: _await(future, deadline) for part, future in futures.items()}
+    seen = {part: await_part(future, deadline) for part, future in futures.items()}
     return assemble(profile, now, seen, LIMIT_SECONDS)
 
 
-def _await(future: PrefectFuture[Any], deadline: float) -> Any:
+def await_part(future: PrefectFuture[Any], deadline: float) -> Any:
+    """Return what a part came to; ``Unknown`` if it did not come by the deadline, or failed itself."""
     try:
         seen = future.result(timeout=max(0.0, deadline - time.monotonic()), raise_on_failure=False)
     except TimeoutError:

@@ -44,6 +44,8 @@ _DESCRIPTIONS = {
     "figures": "How the database is: what to act on or watch, sizes and growth, who is connected.",
     "findings": "What is wrong with a set.",
     "checked": "What was checked, line by line, what was seen, and what to do.",
+    "lines": "What the logs of all places say, by what it means, and the newest lines.",
+    "metrics": "Response time, memory, connections, errors and users, now and over time.",
     "indexes": "Which recommended indexes are there, which are not and why, and which others there are.",
     "done": "What the run did, step by step, and how it ended.",
     "trail": "Who or what changed the service, newest first, and whether the trail is as it was written.",

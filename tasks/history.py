@@ -5,13 +5,17 @@ journal: nothing depends on it but trends, and a line that nobody can read is le
 """
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.host_folder import append_line, host_folder, whole_lines
+from tasks.host_folder import append_line, host_folder, open_private, sync_folder, whole_lines
 from tasks.records.service import ServiceProfile
+
+# A year of a measurement every quarter of an hour, and more of all others.
+_MOST_BYTES = 16 << 20
 
 
 class Measurement(BaseModel):
@@ -28,6 +32,8 @@ def record_measurement(profile: ServiceProfile, name: str, measurement: Measurem
     path = _path(profile, name)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     append_line(path, json.dumps(measurement.model_dump(mode="json")).encode())
+    if path.stat().st_size > _MOST_BYTES:
+        _forget_older_half(path)
 
 
 def read_history(profile: ServiceProfile, name: str) -> tuple[Measurement, ...]:
@@ -37,6 +43,18 @@ def read_history(profile: ServiceProfile, name: str) -> tuple[Measurement, ...]:
     except FileNotFoundError:
         return ()
     return tuple(found for line in lines if (found := _parse(line)) is not None)
+
+
+def _forget_older_half(path: Path) -> None:
+    lines = path.read_bytes().splitlines(keepends=True)
+    beside = path.with_suffix(".new")
+    beside.unlink(missing_ok=True)
+    with open_private(beside) as file:
+        file.write(b"".join(lines[len(lines) // 2 :]).decode())
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    sync_folder(path.parent)
 
 
 def _path(profile: ServiceProfile, name: str) -> Path:

@@ -5,14 +5,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from tasks.errors import SourceError
 from tasks.log_tail import Tail
 from tasks.log_times import Split
+from tasks.records.logs import Level
 from tasks.records.observation import Complaint
 
-Level = Literal["error", "warning", "info"]
 Splitter = Callable[[str], Split]
 
 _MOST_LINES_OF_ONE = 60

@@ -11,9 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.log_entries import Entry, Level, Reading, Splitter, read_stamp
+from tasks.log_entries import Entry, Reading, Splitter, read_stamp
 from tasks.log_reading_files import read_log
 from tasks.log_tail import Tail
+from tasks.records.logs import Level
 from tasks.records.observation import Complaint
 
 _SEVERITY = re.compile(

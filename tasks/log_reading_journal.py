@@ -7,7 +7,8 @@ from typing import Any
 
 from tasks.errors import ConfigurationError
 from tasks.host_program import find_program, run_program
-from tasks.log_entries import Entry, Level, Reading, join_traces
+from tasks.log_entries import Entry, Reading, join_traces
+from tasks.records.logs import Level
 from tasks.records.observation import Complaint
 
 _MOST_ENTRIES = 5000

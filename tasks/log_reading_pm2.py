@@ -10,10 +10,11 @@ from typing import Any
 
 from tasks.errors import ConfigurationError
 from tasks.host_program import find_program, run_program
-from tasks.log_entries import Entry, Level, Reading, Splitter, judge_level
+from tasks.log_entries import Entry, Reading, Splitter, judge_level
 from tasks.log_reading_files import read_log, text_parser
 from tasks.log_tail import Tail
 from tasks.records.application import Application
+from tasks.records.logs import Level
 from tasks.records.observation import Complaint
 
 _QUIET = {"PM2_DISABLE_VERSION_CHECK": "true", "PM2_DISCRETE_MODE": "true", "NO_COLOR": "1"}

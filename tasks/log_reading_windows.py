@@ -7,7 +7,8 @@ from xml.etree import ElementTree as ET
 
 from tasks.errors import ConfigurationError
 from tasks.host_program import find_program, run_program
-from tasks.log_entries import Entry, Level, Reading
+from tasks.log_entries import Entry, Reading
+from tasks.records.logs import Level
 from tasks.records.observation import Complaint
 
 _MOST_EVENTS = 2000

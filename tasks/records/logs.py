@@ -5,13 +5,15 @@ from typing import Literal
 
 from tasks.records.observation import Complaint, Record
 
+Level = Literal["error", "warning", "info"]
+
 
 class LogLine(Record):
     """A line of a log, secrets masked; one that has no time of its own has that of the line before it."""
 
     at: datetime | None
     source: str
-    level: Literal["error", "warning", "info"]
+    level: Level
     text: str
 
 
