@@ -91,5 +91,5 @@ def terminate(
 def say_terminated(terminated: Terminated) -> str:
     """Say how many are gone, without a full stop."""
     over = len(terminated.over)
-    by_itself = f", and {say_count(over, 'one')} had gone on or ended by itself" if over else ""
+    by_itself = f"; {over} had gone on or ended meanwhile" if over else ""
     return f"{say_count(len(terminated.gone), 'session')} terminated{by_itself}"

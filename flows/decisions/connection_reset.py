@@ -31,20 +31,26 @@ def plan_reset(
     """Given the application's sessions, return which of them are terminated and why."""
     limit = profile.outage.stuck_after
     targets = list_all(found) if all_of_the_application else find_stuck(found, limit)
-    which = "all of them" if all_of_the_application else f"stuck for {say_duration(limit.total_seconds())}"
     return ResetPlan(
         runbook=RUNBOOK,
         service=profile.name,
-        summary=(
-            f"{say_count(len(found.sessions), 'session')} of the application in {found.where}; "
-            f"{say_count(len(targets), 'of them is', 'of them are')} terminated: {which}."
-            f"{_name_strangers(found, limit)}"
-        ),
+        summary=_summarize(found, targets, None if all_of_the_application else limit)
+        + _name_strangers(found, limit),
         acts=tuple(_describe(target) for target in targets),
         rests_on={"database": found.where},
         targets=targets,
         all_of_the_application=all_of_the_application,
     )
+
+
+def _summarize(found: DatabaseSessions, targets: tuple[StuckSession, ...], limit: timedelta | None) -> str:
+    sessions = f"{say_count(len(found.sessions), 'session')} of the application in {found.where}"
+    if limit is None:
+        return f"The {sessions} are all terminated."
+    stuck = f"stuck for {say_duration(limit.total_seconds())}"
+    if not targets:
+        return f"Of the {sessions}, none is {stuck}."
+    return f"Of the {sessions}, {say_count(len(targets), 'is', 'are')} {stuck} and terminated."
 
 
 def list_all(found: DatabaseSessions) -> tuple[StuckSession, ...]:
