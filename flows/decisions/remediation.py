@@ -49,7 +49,7 @@ def plan_remediation(profile: ServiceProfile, diagnosis: Diagnosis, facts: Remed
         acts=tuple(_describe(profile, diagnosis, step) for step in steps),
         rests_on={f"{step.remedy} against {step.cause}": step.target or "found" for step in steps},
         refusal=next(_list_refusals(profile, diagnosis, facts, steps), None),
-        fingerprint=diagnosis.fingerprint,
+        fingerprint=_fingerprint(diagnosis),
         steps=steps,
         needs_approval=_needs_approval(profile.outage, diagnosis, facts, steps),
         proposed=tuple(cause.advice for cause in diagnosis.causes if cause.remedy is None),
@@ -62,6 +62,12 @@ def tell_problem(outage: Outage, health: HealthFacts) -> str | None:
     if health.problem is None and fastest > outage.slow_after.total_seconds():
         return f"none of its answers took less than {fastest:.1f} s"
     return health.problem
+
+
+def _fingerprint(diagnosis: Diagnosis) -> str:
+    """Return what makes two diagnoses the same: a CPU that is busy now and then is no other outage."""
+    telling = tuple(cause for cause in diagnosis.causes if cause.name not in _HARMLESS)
+    return diagnosis.model_copy(update={"causes": telling}).fingerprint
 
 
 def _list_obstacles(diagnosis: Diagnosis) -> list[Cause]:
@@ -110,7 +116,7 @@ def _list_refusals(
         yield "No cause that was found has a remedy of ours: people are needed."
     if facts.hold.reason is not None:
         yield f"The kill switch is on: {facts.hold.reason.rstrip('.')}. Nothing is done until it is off."
-    if (repeated := _find_repeated(diagnosis, facts)) is not None:
+    if (repeated := _find_repeated(_fingerprint(diagnosis), facts)) is not None:
         yield (
             f"A {repeated.remedy} was done for the same evidence at {_say(profile, repeated.at)} and did not "
             "help: people are needed."
@@ -119,12 +125,12 @@ def _list_refusals(
         yield spent
 
 
-def _find_repeated(diagnosis: Diagnosis, facts: RemedyFacts) -> PastRemedy | None:
+def _find_repeated(fingerprint: str, facts: RemedyFacts) -> PastRemedy | None:
     return next(
         (
             remedy
             for remedy in reversed(facts.past)
-            if remedy.fingerprint == diagnosis.fingerprint
+            if remedy.fingerprint == fingerprint
             and remedy.outcome != "healthy again"
             and _is_within(remedy, facts.now, SAME_EVIDENCE_WINDOW)
         ),

@@ -188,6 +188,11 @@ def test_what_did_not_help_is_not_done_again_for_a_day(outcome: Outcome) -> None
     assert plan(STUCK, past=[did(HOUR, STOPPED, outcome=outcome)]).refusal is None
 
 
+def test_a_busy_cpu_beside_it_makes_no_other_evidence_of_it() -> None:
+    past = [did(HOUR, STOPPED, outcome="undone")]
+    assert "did not help" in refusal_of(plan(STOPPED, make_cause("cpu saturated", None), past=past))
+
+
 def test_what_helped_may_be_done_again() -> None:
     assert plan(STOPPED, past=[did(timedelta(minutes=5), STOPPED)]).refusal is None
 
