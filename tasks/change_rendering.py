@@ -22,6 +22,7 @@ def render_runbook_plan(plan: RunbookPlan) -> str:
 
     As lists: the form in which somebody approves it is too narrow for a table.
     """
+    difference = [f"```diff\n{plan.difference}\n```"] if plan.difference else []
     refused = [f"**Refused: {escape(plan.refusal, LONGEST_SENTENCE)}**"] if plan.refusal else []
     rests_on = (f"- {escape(name)}: {escape(value)}" for name, value in plan.rests_on.items())
     return "\n\n".join(
@@ -30,6 +31,7 @@ def render_runbook_plan(plan: RunbookPlan) -> str:
             *refused,
             escape(plan.summary, LONGEST_SENTENCE),
             "\n".join(_render_act(number, act) for number, act in enumerate(plan.acts, start=1)),
+            *difference,
             "It rests on:",
             "\n".join(rests_on),
             f"Plan {plan.digest[:HASH_DIGITS]}",

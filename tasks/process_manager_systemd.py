@@ -88,7 +88,7 @@ class Systemd:
 
     def stop(self) -> None:
         """Stop the unit, also one that systemd is about to start again."""
-        self._command("stop")
+        self.command("stop")
         if (state := self._show()["ActiveState"]) not in {"inactive", "failed"}:
             raise UnreachableError(
                 f"{self._service}: systemd did not stop {self._unit}, it is {state}: see journalctl -u "
@@ -98,12 +98,12 @@ class Systemd:
     def start(self) -> None:
         """Start the unit; one that failed too often is forgiven first, or systemd would refuse."""
         if self._show()["ActiveState"] == "failed":
-            self._command("reset-failed")
-        self._command("start")
+            self.command("reset-failed")
+        self.command("start")
 
     def reload(self) -> None:
         """Let the unit read its settings anew, or restart it where it has no way to."""
-        self._command("reload-or-restart")
+        self.command("reload-or-restart")
 
     def _show(self, seconds: float = _SECONDS) -> dict[str, str]:
         finished = self._run("show", f"--property={_PROPERTIES}", seconds=seconds)
@@ -117,8 +117,21 @@ class Systemd:
             )
         return found
 
-    def _command(self, verb: str) -> None:
-        finished = self._run(verb)
+    def read(self, name: str) -> str:
+        """Return a property of the unit, empty if systemd does not know the unit."""
+        finished = self._run("show", f"--property={name}", seconds=_LOOK_SECONDS)
+        found = (
+            line.partition("=")[2] for line in finished.output.splitlines() if line.startswith(f"{name}=")
+        )
+        return next(found, "")
+
+    def load_files(self) -> None:
+        """Let systemd read the files of all units anew."""
+        self.command("daemon-reload", of_unit=False)
+
+    def command(self, verb: str, *, of_unit: bool = True) -> None:
+        """Let systemctl do something to the unit, or to systemd itself; raise if it fails."""
+        finished = self._run(verb, of_unit=of_unit)
         if finished.returncode != 0:
             raise self._error(verb, finished)
 
@@ -132,9 +145,10 @@ class Systemd:
             f"journalctl -u {self._unit}."
         )
 
-    def _run(self, verb: str, *options: str, seconds: float = _SECONDS) -> Finished:
+    def _run(self, verb: str, *options: str, seconds: float = _SECONDS, of_unit: bool = True) -> Finished:
         program = find_program("systemctl", self._program, _REMEDY)
-        command = [program, "--no-pager", "--no-ask-password", verb, *options, "--", self._unit]
+        about = ("--", self._unit) if of_unit else ()
+        command = [program, "--no-pager", "--no-ask-password", verb, *options, *about]
         finished = run_program(command, seconds=seconds, extra=_QUIET)
         if finished.returncode is None:
             raise UnreachableError(

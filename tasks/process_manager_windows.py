@@ -29,7 +29,7 @@ _STATE = re.compile(rf":\s*[1-7]\s+({'|'.join(_STATES)})\b")
 _ID = re.compile(r"^\s*PID\s*:\s*(\d+)", re.MULTILINE)
 _EXIT_CODE = re.compile(r"^\s*WIN32_EXIT_CODE\s*:\s*(\d+)", re.MULTILINE)
 # "[SC] OpenService FAILED 5:", in any language; an exit code of a shell between has one byte only.
-_ERROR = re.compile(r"^\[SC\].*?(\d+):\s*$", re.MULTILINE)
+_ERROR = re.compile(r"^\[SC\].*?(\d+)\s*:\s*$", re.MULTILINE)
 
 _DENIED, _NO_ANSWER, _RUNS, _DISABLED, _UNKNOWN, _NOT_STARTED = 5, 1053, 1056, 1058, 1060, 1062
 _LOGON_FAILED = 1069

@@ -38,6 +38,26 @@ class Login(Section):
     password_field: str = Field(
         default="password", description="The body's field for the password", examples=["password"]
     )
+    user_source: str = Field(
+        default="users",
+        min_length=1,
+        description="The collection or table of the users, with a field of the same name as the body's",
+        examples=["users"],
+    )
+
+
+class Unit(Section):
+    """The systemd unit that runs the application, where install-service-unit may write it."""
+
+    user: str = Field(min_length=1, description="Whom the application runs as", examples=["www-data"])
+    node: Path = Field(
+        default=Path("/usr/bin/node"), description="Node.js, in full", examples=["/usr/bin/node"]
+    )
+    directory: Path = Field(
+        default=Path("/etc/systemd/system"),
+        description="Where the host's own units are",
+        examples=["/etc/systemd/system"],
+    )
 
 
 class Application(Section):
@@ -70,6 +90,7 @@ class Application(Section):
         description="So long after a start it must be healthy (ISO 8601 duration)",
         examples=["PT60S"],
     )
+    unit: Unit | None = Field(default=None, description="Its systemd unit, where we may write it")
     public_url: str | None = Field(
         default=None,
         pattern=r"^https?://",

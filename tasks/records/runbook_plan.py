@@ -20,7 +20,7 @@ class RunbookPlan(BaseModel):
     """An immutable list of acts with reasons.
 
     ``rests_on`` is what must still be so when the plan is applied, name to value. A plan with a ``refusal``
-    is shown and never applied.
+    is shown and never applied. ``difference`` is what changes in a file, as diff writes it, without secrets.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +31,7 @@ class RunbookPlan(BaseModel):
     acts: tuple[PlannedAct, ...]
     rests_on: dict[str, str]
     refusal: str | None = None
+    difference: str = ""
 
     @property
     def digest(self) -> str:

@@ -1,0 +1,97 @@
+"""What install-service-unit does around its plan: observe, apply, undo, settle."""
+
+from flows.decisions.drift import find_drift
+from flows.decisions.unit_plan import (
+    RUNBOOK,
+    UnitPlan,
+    find_obstacle,
+    plan_unit,
+    unit_file_name,
+    write_unit_text,
+)
+from flows.restarting import PROVEN, RESTARTING, restart
+from tasks.errors import ConfigurationError, RefusedError, RunbookError
+from tasks.journal import Journal
+from tasks.mutation import BEGAN, refuse_half_done, settling
+from tasks.process_manager import observe_application, start_application, stop_application
+from tasks.records.availability import Restarted
+from tasks.records.process import ProcessStatus
+from tasks.records.service import ServiceProfile
+from tasks.run_context import Run
+from tasks.service_unit import disable_unit, enable_unit, load_units, observe_unit, put_unit_back, write_unit
+
+WRITING = "writing the unit"
+ENABLING = "enabling it"
+
+
+def observe_and_plan(profile: ServiceProfile) -> UnitPlan:
+    """Look at the unit and plan; raise ``RefusedError`` if the profile allows none."""
+    unit, obstacle = profile.application.unit, find_obstacle(profile)
+    if obstacle is not None or unit is None:
+        raise RefusedError(obstacle or "")
+    text = write_unit_text(profile, unit)
+    facts = observe_unit(profile, unit.directory / unit_file_name(profile.application), text)
+    return plan_unit(profile, text, facts, _look(profile))
+
+
+def _look(profile: ServiceProfile) -> ProcessStatus | None:
+    try:
+        return observe_application(profile)
+    except ConfigurationError:
+        return None
+
+
+def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
+    """Undo what a killed run left, unless it was proven by then."""
+    if dry_run:
+        refuse_half_done(profile, RUNBOOK)
+        return
+    with settling(profile, run, RUNBOOK) as journal:
+        began = journal.find(BEGAN) if journal is not None else None
+        if journal is None or began is None:
+            return
+        if journal.has(PROVEN):
+            journal.close("The unit is installed.")
+        else:
+            undo(profile, UnitPlan.model_validate(began.facts["plan"]), journal)
+
+
+def apply_plan(profile: ServiceProfile, plan: UnitPlan, journal: Journal) -> Restarted:
+    """Do what the plan says, and prove that the application serves under it."""
+    if (drift := find_drift(plan, observe_and_plan(profile))) is not None:
+        raise RefusedError(f"{profile.name}: {drift}")
+    journal.write(WRITING)
+    write_unit(plan.path, plan.text)
+    journal.write(ENABLING)
+    enable_unit(profile)
+    # Hard: what only reloads keeps the settings of before.
+    return restart(profile, journal, "hard")
+
+
+def undo_after_failure(profile: ServiceProfile, plan: UnitPlan, journal: Journal) -> str:
+    """Undo and return in words how it is now; what cannot be undone stays in the journal for the next run."""
+    try:
+        return undo(profile, plan, journal)
+    except RunbookError as error:
+        return f"That could not be undone: {error} Start {RUNBOOK} again: it undoes that first."
+
+
+def undo(profile: ServiceProfile, plan: UnitPlan, journal: Journal) -> str:
+    """Make everything what it was before, however far the run came; close the journal and say how it is."""
+    said = "Nothing was changed."
+    if journal.has(RESTARTING):
+        stop_application(profile)
+    if journal.has(ENABLING) and not plan.was_enabled:
+        # Killed before systemd had read the file, it does not know what to disable.
+        load_units(profile)
+        disable_unit(profile)
+    if journal.has(WRITING):
+        put_unit_back(plan.path, plan.digest_before)
+        load_units(profile)
+        said = "The unit of before is back" if plan.digest_before else "The unit is gone again"
+        if plan.was_running:
+            start_application(profile)
+            said += ", and started"
+        said += "."
+    journal.close(said)
+    return said
