@@ -1,4 +1,4 @@
-"""reset-connections under a real application: its stuck sessions are gone, it serves, and no other was touched."""
+"""reset-connections under a real application: what is stuck is gone, it serves, nobody else was touched."""
 
 import threading
 import time
@@ -31,7 +31,7 @@ from tests.runbooks.conftest import (
 )
 from tests.runbooks.walking import events, is_healthy
 
-SECRET = "hunter2-and-a-token"  # noqa: S105  seen nowhere
+SECRET = "hunter2-and-a-token"
 
 
 class Operated:
@@ -56,7 +56,8 @@ class Operated:
             return
         database = cast("PostgresqlDatabase", self.ledger.database)
         database.execute(
-            f"CREATE ROLE {self.user} LOGIN PASSWORD 'pool'; GRANT ALL ON ALL TABLES IN SCHEMA public TO {self.user}"
+            f"CREATE ROLE {self.user} LOGIN PASSWORD 'pool';"
+            f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {self.user}"
         )
         self.url = f"postgresql://{self.user}:pool@{at}"
 
@@ -337,6 +338,6 @@ def test_as_a_remedy_only_those_that_the_diagnosis_names_and_that_are_stuck_are_
         assert not is_alive(named)
         assert is_alive(also)
         also.commit()
-        with pytest.raises(RefusedError, match="is stuck for 0.3 s: nothing was terminated"):
+        with pytest.raises(RefusedError, match="nothing was terminated"):
             resetting.reset(profile, f"session {also.info.backend_pid}", journal)
         assert is_alive(also)
