@@ -5,12 +5,14 @@ from flows.decisions.diagnosis_reading import (
     Rule,
     find_first_line,
     find_hungry,
+    gives_no_answer,
     known,
     list_instances,
     say_complaints,
     say_health,
     say_hunger,
     say_signatures,
+    suffers,
 )
 from tasks.records.evidence import DiskFacts, Evidence
 from tasks.records.figures import say_bytes
@@ -103,12 +105,12 @@ def read_cpu(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     hungry = find_hungry(evidence)
     if hungry:
         # Who gets a core and never answers hangs; who answers late has too much to compute.
-        return (
-            None
-            if evidence.health.answers[-1].failure
-            else _find_overload(hungry, busiest, evidence, profile)
-        )
+        silent = all(answer.failure for answer in evidence.health.answers)
+        return None if silent else _find_overload(hungry, busiest, evidence, profile)
     if host is None or host.cpu_percent < _BUSY_PERCENT:
+        return None
+    # Who refuses, or says at once what is wrong, does not lack a core.
+    if suffers(evidence, profile) and not gives_no_answer(evidence, profile):
         return None
     waiting = host.waiting_percent
     if waiting is not None and waiting < _WAITING_PERCENT:
@@ -117,7 +119,8 @@ def read_cpu(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     return Finding(
         f"The CPU is saturated: {host.cpu_percent:.0f} % of {host.cores} cores are taken.",
         (*stall, *busiest, say_health(evidence)),
-        certainty="likely" if waiting is None or waiting < _STALLED_PERCENT else "proven",
+        # That all cores are taken is seen; that the service suffers from it, and nothing else, never is.
+        certainty="possible" if waiting is not None and waiting < _STALLED_PERCENT else "likely",
     )
 
 
@@ -187,7 +190,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "cpu saturated",
         "I33",
-        "host",
+        # Whatever else is found explains an outage better.
+        "process",
         read_cpu,
         proof="all cores are taken and others wait, or the application takes its core and answers late, and "
         "the service suffers",

@@ -1,7 +1,6 @@
 """Evidence of outages, made up: that of a service that is well, and how each fault changes it."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -131,7 +130,7 @@ WELL: dict[str, Any] = {
     ),
 }
 
-Parts = Mapping[str, Any]
+Parts = dict[str, Any]
 
 
 def evidence(*changes: Parts) -> Evidence:
@@ -172,7 +171,8 @@ DOWN: Parts = {"health": answers(REFUSED), "port": PortFacts(port=8080, holders=
 CRASHED = DOWN | {"process": process(state="errored", pid=None, exit_code=1, unstable_restarts=16)}
 LOOPS = DOWN | {"process": process(since=NOW - MINUTE / 30, unstable_restarts=7, restarts=9)}
 SILENT: Parts = {"health": answers(TIMED_OUT, TIMED_OUT)}
-SLOW: Parts = {"health": answers(*3 * (GOOD_ANSWER.model_copy(update={"seconds": 4.0}),))}
+SLOW_ANSWER = GOOD_ANSWER.model_copy(update={"seconds": 4.0})
+SLOW: Parts = {"health": answers(SLOW_ANSWER, SLOW_ANSWER)}
 SICK: Parts = {"health": answers(BAD_STATUS)}
 STRANGER = PortHolder(pid=666, name="nginx", command="nginx: master", ours=False, since=NOW - 20 * MINUTE)
 LEFT = PortHolder(
@@ -198,8 +198,7 @@ class Fault:
     """What the cause's title must name."""
     verdict: str = "broken"
     certainty: str = "proven"
-    consequences: tuple[str, ...] = field(default=())
-    worse: Callable[[], Parts] | None = None
+    consequences: tuple[str, ...] = ()
 
 
 FAULTS: dict[str, Fault] = {
@@ -438,11 +437,12 @@ FAULTS: dict[str, Fault] = {
         "cpu saturated",
         SILENT | {"host": of("host", cpu_percent=99.0, waiting_percent=80.0)},
         "99 % of 2 cores",
+        certainty="likely",
         consequences=("hanging",),
     ),
     "cpu of the application": Fault(
         "cpu saturated",
-        SLOW | {"process": process(cpu_percent=99.0)},
+        {"health": answers(TIMED_OUT, SLOW_ANSWER, TIMED_OUT), "process": process(cpu_percent=99.0)},
         "itself",
         certainty="likely",
         consequences=("hanging",),

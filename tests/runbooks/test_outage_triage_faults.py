@@ -33,7 +33,7 @@ EXPECTED = {
     "crash-loop": ("crash loop", r"{application} ends soon after each start"),
     "process-errored": ("process errored", r"{application} ended soon after each start"),
     "hanging": ("hanging", r"{application} is suspended by a signal"),
-    "busy-loop": ("cpu saturated", r"{application} itself keeps its core busy"),
+    "busy-loop": ("hanging", r"{application} hangs: it computes without an end"),
     "cpu-saturated": ("cpu saturated", r"{application} itself keeps its core busy"),
     "port-taken": ("port taken", r"Port {port} is taken by python[\w.]* \(process \d+\)"),
     "port-left-behind": ("port kept by its own old process", r"Port {port} is kept .*\(\d+\)"),
