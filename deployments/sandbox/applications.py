@@ -104,7 +104,7 @@ class Applications:
     def processes(self) -> list[ApplicationProcess]:
         """Return how PM2 runs them: one in fork mode, one as a cluster of two."""
         return [
-            ApplicationProcess(INVOICE, self.folder / INVOICE, "server.js", "server.log"),
+            ApplicationProcess(INVOICE, self.folder / INVOICE, "server.js", "logs/combined.log"),
             ApplicationProcess(
                 PROPERTYPULSE,
                 self.folder / PROPERTYPULSE,

@@ -144,6 +144,16 @@ class PM2:
         """Return how often PM2 started an application again that had ended soon after its start."""
         return sum(int(entry["pm2_env"].get("unstable_restarts", 0)) for entry in self._list(name))
 
+    def times_given_up(self, script: Path) -> int:
+        """Return how often PM2 gave an instance up that runs this script, by PM2's own log."""
+        log = self.home / "pm2.log"
+        said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+        return said.count(f"Script {script} had too many unstable restarts")
+
+    def instances(self, name: str) -> int:
+        """Return how many instances an application has."""
+        return next(found.instances for found in self._applications if found.name == name)
+
     def statuses(self) -> dict[str, list[str]]:
         """Return PM2's status word of every instance of every application."""
         found: dict[str, list[str]] = {}

@@ -39,6 +39,8 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
     }
     operated = {
         "process_manager_program": str(endpoints.pm2),
+        # The miniatures have no Winston; PM2 writes all that they say here.
+        "log_files": ["logs/combined.log"],
         # Both applications share the sandbox's packages.
         "install_command": ["ln", "-sfn", str(PACKAGES), "node_modules"],
     }
@@ -64,8 +66,6 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
                 "migrate_command": [sys.executable, "-m", "deployments.sandbox.migrate"],
                 "public_url": endpoints.propertypulse_public,
                 **operated,
-                # The miniature logs to PM2 only; it has no Winston.
-                "log_files": [],
             },
             "database": {
                 "admin_url": f"file:{secrets / 'postgresql-admin-url'}",
