@@ -14,6 +14,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.errors import UnreachableError
+from tasks.own_processes import find_starters_homes, say_name
 from tasks.records.evidence import DiskFacts, HostFacts
 from tasks.records.observation import Complaint
 from tasks.records.service import ServiceProfile
@@ -65,6 +66,8 @@ def _observe_disks(profile: ServiceProfile) -> tuple[DiskFacts, ...]:
     wanted = [
         application.directory,
         *(application.directory / path.parent for path in application.log_files),
+        *_list_mounts(application.directory),
+        *find_starters_homes(profile),
         profile.state_directory,
         Path(tempfile.gettempdir()),
     ]
@@ -77,6 +80,13 @@ def _observe_disks(profile: ServiceProfile) -> tuple[DiskFacts, ...]:
     return found
 
 
+def _list_mounts(directory: Path) -> list[Path]:
+    """Return what is mounted within the directory, as for logs or uploads."""
+    inside = Path(os.path.realpath(directory))
+    mounted = (Path(found.mountpoint) for found in psutil.disk_partitions(all=True))
+    return sorted(path for path in mounted if path.is_relative_to(inside))
+
+
 def _look_at_disks(wanted: list[Path]) -> tuple[DiskFacts, ...]:
     """Return one entry a file system, by the first path on it."""
     found: dict[int, DiskFacts] = {}
@@ -84,13 +94,16 @@ def _look_at_disks(wanted: list[Path]) -> tuple[DiskFacts, ...]:
         device = path.stat().st_dev
         if device not in found:
             status = os.statvfs(path)
+            # What nobody can write to cannot become full.
+            if status.f_flag & os.ST_RDONLY or not status.f_blocks:
+                continue
             found[device] = DiskFacts(
                 path=str(path),
                 total_bytes=status.f_blocks * status.f_frsize,
                 free_bytes=status.f_bavail * status.f_frsize,
                 free_files=status.f_favail / status.f_files if status.f_files else None,
             )
-    return tuple(disk for disk in found.values() if disk.total_bytes)
+    return tuple(found.values())
 
 
 def _existing(path: Path) -> Path:
@@ -130,14 +143,14 @@ def _cpu_seconds(process: psutil.Process) -> float | None:
 
 
 def _list_busiest(before: dict[psutil.Process, float | None], seconds: float) -> Iterator[Complaint]:
-    """Yield the processes that took most, by name and id only: a command line may hold a secret."""
+    """Yield the processes that took most, by program and id only: a command line may hold a secret."""
     taken = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             # One that began meanwhile took all of its time meanwhile.
             now, earlier = _cpu_seconds(process), before.get(process, 0.0)
             if now is not None and earlier is not None:
-                taken.append(((now - earlier) / seconds * 100, f"{process.name()} ({process.pid})"))
+                taken.append(((now - earlier) / seconds * 100, f"{say_name(process)} ({process.pid})"))
     for percent, name in sorted(taken, reverse=True)[:_BUSIEST]:
         if percent >= _BUSY_PERCENT:
             yield Complaint(name=name, problem=f"takes {percent:.0f} % of a core")

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.environment_file import read_variables
 from tasks.errors import AccessDeniedError, RunbookError
 from tasks.log_masking import MASK, mask
-from tasks.own_processes import runs_entry
+from tasks.own_processes import runs_entry, say_name
 from tasks.process_manager import observe_application
 from tasks.records.evidence import PortFacts, PortHolder
 from tasks.records.service import ServiceProfile
@@ -99,7 +99,7 @@ def _describe(
     try:
         process = psutil.Process(pid)
         started = process.create_time()
-        name, is_own = process.name(), runs_entry(profile, process)
+        name, is_own = say_name(process), runs_entry(profile, process)
         ours = _is_managed(process, known.pids or ())
         if is_own and (known.pids is None or started >= known.asked_at):
             ours = True

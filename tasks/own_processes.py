@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,7 @@ from tasks.records.service import ServiceProfile
 _NODE = {"node", "nodejs", "node.exe"}
 # PM2 says in the environment of what it starts what it is; the name in the process list may be cut off.
 _PM2_PATH = "pm_exec_path"
-_PM2_TITLE = re.compile(r"PM2 v[\w.-]+: God Daemon")
+_PM2_TITLE = re.compile(r"PM2 v[\w.-]+: God Daemon \((?P<home>.+)\)\s*")
 
 
 def find_own_processes(profile: ServiceProfile) -> list[psutil.Process]:
@@ -47,21 +48,30 @@ def _started_by_pm2(process: psutil.Process) -> Iterator[str]:
 
 def find_starters(profile: ServiceProfile) -> list[psutil.Process]:
     """Given a service under PM2, return the daemons of our user: what one starts has its user and rights."""
-    if profile.application.process_manager != "pm2":
-        return []
-    return [process for process in psutil.process_iter() if _is_our_pm2(process)]
+    return list(_find_pm2(profile))
 
 
-def _is_our_pm2(process: psutil.Process) -> bool:
+def find_starters_homes(profile: ServiceProfile) -> list[Path]:
+    """Given a service under PM2, return the folders of our user's daemons: their logs are in there."""
+    return list(_find_pm2(profile).values())
+
+
+def _find_pm2(profile: ServiceProfile) -> dict[psutil.Process, Path]:
+    found = {}
+    for process in psutil.process_iter() if profile.application.process_manager == "pm2" else ():
+        with suppress(psutil.Error):
+            title = _PM2_TITLE.fullmatch(" ".join(process.cmdline()))
+            if title is not None and process.uids().effective == os.geteuid():
+                found[process] = Path(title["home"])
+    return found
+
+
+def say_name(process: psutil.Process) -> str:
+    """Say what program a process is; the name that it gives itself may be a thread's, or a title."""
     try:
-        words = process.cmdline()
-        return (
-            bool(words)
-            and _PM2_TITLE.match(words[0]) is not None
-            and process.uids().effective == os.geteuid()
-        )
-    except psutil.Error:
-        return False
+        return Path(process.exe()).name or process.name()
+    except psutil.AccessDenied:
+        return process.name()
 
 
 def find_node_of(processes: Iterable[psutil.Process]) -> str | None:

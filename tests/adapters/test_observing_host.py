@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
@@ -48,6 +49,24 @@ def test_each_file_system_that_is_used_is_told_once(
     free_files = disks[str(memory)].free_files
     assert free_files is not None
     assert 0 < free_files <= 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
+@pytest.mark.parametrize(("options", "is_told"), [("size=256k", True), ("size=256k,ro", False)])
+def test_a_disk_within_the_applications_folder_is_one_that_it_uses(
+    place: Callable[..., ServiceProfile], tmp_path: Path, options: str, is_told: bool
+) -> None:
+    logs = tmp_path / "app" / "logs"
+    logs.mkdir(parents=True)
+    mounting = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(logs)]
+    if subprocess.run(mounting, check=False, capture_output=True).returncode != 0:
+        pytest.skip("nothing may be mounted here")
+    try:
+        disks = {disk.path: disk for disk in observe_host.fn(place(logs.parent)).disks}
+    finally:
+        subprocess.run(["umount", str(logs)], check=True)
+    assert (str(logs) in disks) is is_told
+    assert not is_told or disks[str(logs)].total_bytes == 256 * 1024
 
 
 def test_what_is_not_there_yet_lies_where_it_would_be_made(
@@ -111,5 +130,5 @@ def test_the_busiest_process_is_named_by_name_and_id_only() -> None:
     before: dict[psutil.Process, float | None] = dict.fromkeys(psutil.process_iter())
     before[ourselves] = sum(ourselves.cpu_times()[:2]) - 5
     (busiest,) = observing_host._list_busiest(before, 10.0)
-    assert busiest.name == f"{ourselves.name()} ({ourselves.pid})"
+    assert busiest.name == f"{Path(ourselves.exe()).name} ({ourselves.pid})"
     assert busiest.problem in {"takes 50 % of a core", "takes 51 % of a core"}

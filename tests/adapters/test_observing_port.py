@@ -122,7 +122,7 @@ def test_the_applications_own_program_that_its_manager_lost_is_left_behind(
     entry, folder = ("server.js", directory) if by == "name" else (str(directory / "server.js"), Path("/"))
     process = start(str(programs.node()), entry, cwd=folder)
     holder = only_holder(observe_port.fn(elsewhere), port)
-    assert (holder.pid, holder.ours, holder.left_behind) == (process.pid, False, True)
+    assert (holder.pid, holder.name, holder.ours, holder.left_behind) == (process.pid, "node", False, True)
 
 
 @pytest.mark.parametrize(("entry", "folder"), [("other.js", "app"), ("server.js", "copy")])
