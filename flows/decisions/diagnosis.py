@@ -7,6 +7,8 @@ that was found takes a service down that is down, the verdict is "unknown".
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from flows.decisions.diagnosis_reading import (
     Finding,
     Rule,
@@ -24,7 +26,7 @@ from flows.decisions.diagnosis_timeline import find_start, make_timeline
 from tasks.records.diagnosis import Cause, Certainty, Diagnosis, Verdict
 from tasks.records.evidence import Evidence, HealthFacts
 from tasks.records.logs import LogFacts
-from tasks.records.observation import Record, Unknown
+from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
 
 Found = tuple[tuple[Rule, Finding], ...]
@@ -83,7 +85,7 @@ def _put_in_order(record: Evidence) -> Evidence:
     return record.model_copy(update=_sort_fields(record))
 
 
-def _sort_fields(record: Record) -> dict[str, Any]:
+def _sort_fields(record: BaseModel) -> dict[str, Any]:
     return {
         name: value if (type(record), name) in _IN_ORDER_OF_TIME else _sort_value(value)
         for name, value in record
@@ -93,7 +95,7 @@ def _sort_fields(record: Record) -> dict[str, Any]:
 def _sort_value(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(sorted((_sort_value(item) for item in value), key=repr))
-    return value.model_copy(update=_sort_fields(value)) if isinstance(value, Record) else value
+    return value.model_copy(update=_sort_fields(value)) if isinstance(value, BaseModel) else value
 
 
 def _hold_rules(rules: Iterable[Rule], evidence: Evidence, profile: ServiceProfile) -> Found:

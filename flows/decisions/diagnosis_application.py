@@ -68,11 +68,12 @@ def read_jwt_missing(evidence: Evidence, profile: ServiceProfile) -> Finding | N
     malformed = environment is not None and any(found.name == name for found in environment.malformed)
     state = authentication.secret if authentication is not None else "unknown"
     if missing or state == "not set":
+        works = authentication is not None and authentication.login == "works"
         return Finding(
-            f"{name} is missing: nobody can log in.",
+            f"{name} is missing: nobody can log in{' after the next restart' if works else ''}.",
             ("The env file has no value for it.", *say_changed(evidence, name)),
             since=environment.modified_at if environment is not None else None,
-            hurts=authentication is not None and authentication.login not in {"works", "not probed"},
+            hurts=True,
         )
     if state == "too short" and not malformed:
         return Finding(f"{name} is too short to be a secret.", say_changed(evidence, name) or (_SHORT,))
@@ -212,7 +213,7 @@ RULES: tuple[Rule, ...] = (
         proof="the variable of the JWT secret has no value, or one that is too short",
         advice="Put the secret back into the env file, the old one if it is known, and restart: "
         "a new one logs everybody out.",
-        explains=FAILS_TO_START,
+        explains=(*FAILS_TO_START, "jwt secret changed"),
     ),
     Rule(
         "recent change",

@@ -39,10 +39,6 @@ def read_jwt_changed(evidence: Evidence, profile: ServiceProfile) -> Finding | N
     """Is the secret that tokens are signed with another one than before?"""
     name = profile.application.jwt_secret_variable
     found, environment = known(evidence.authentication), known(evidence.environment)
-    if environment is not None and name in environment.missing:
-        return None
-    if found is not None and found.secret in {"not set", "too short"}:
-        return None
     changed = (found is not None and bool(found.secret_changed)) or bool(say_changed(evidence, name))
     refused = found is not None and found.token_verifies is False
     if not changed and not refused:
