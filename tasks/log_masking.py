@@ -36,8 +36,9 @@ _PLAIN = re.compile(
     r"""
     -?[\d.,_]+                                          # a number
     | [A-Za-z]+ (?: [-_.\s/] (?: [A-Za-z]+ | \d{1,3} ) )*   # words, as production, us-east-1, db.example.com
-    | (?:[a-z][a-z0-9+.-]*://)? (?:[A-Za-z-]+\.)*[A-Za-z-]+ (?::\d+)? (?:/[A-Za-z_.-]*)*    # a host, a URL
-    | (?:[a-z][a-z0-9+.-]*://)? \d{1,3}(?:\.\d{1,3}){3} (?::\d+)? (?:/[A-Za-z_.-]*)*
+    # A host, a URL.
+    | (?:[a-z][a-z0-9+.-]*://)? (?: (?:[A-Za-z-]+\.)*[A-Za-z-]+ | \d{1,3}(?:\.\d{1,3}){3} )
+      (?::\d+)? (?:/(?:v\d+|[A-Za-z_.-]*))*
     | [A-Za-z]:\\[\w\\ .-]* | \.{0,2}(?:/[A-Za-z0-9_.-]{1,24})+ /?   # a path
     """,
     re.VERBOSE,

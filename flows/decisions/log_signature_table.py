@@ -27,7 +27,7 @@ def _signature(name: str, row: str, meaning: str, words: str, pattern: str) -> S
 SLOW_REQUEST = "slow request"
 FIREBASE_ERROR = "firebase error"
 _PATH = r"(?:[^\n]{0,200}?'(?P<path>[^'\n]+)')?"
-_ADDRESS = r"(?:\s+(?P<address>[\w.\[\]:-]*?(?::(?P<port>\d{1,5})))\b)?"
+_ADDRESS = r"(?:\s+(?P<address>[\w.\[\]:-]*?(?::(?P<port>\d{1,5})))(?![\w:]))?"
 # What Node.js writes before the error: where, the line itself, and a mark below it.
 _WHERE = r"^(?:file://)?(?P<file>(?:/|[A-Za-z]:)[^\n():]+):(?P<line>\d+)\n(?:[^\n]*\n){0,8}?[^\n]*?"
 
@@ -291,7 +291,7 @@ SIGNATURES: tuple[Signature, ...] = (
         "I14",
         "The application has an error that it does not handle.",
         "unhandled|uncaught",
-        r"unhandled ?(?:promise )?rejection|uncaught ?exception",
+        r"unhandled ?(?:promise ?)?rejection|uncaught ?exception",
     ),
     _signature(
         "gave up restarting",

@@ -16,12 +16,13 @@ from tasks.records.metrics import MemorySample
 
 _WARM_UP = timedelta(minutes=30)
 _LOOK_BACK = timedelta(days=7)
-_LEAST_SPAN = timedelta(hours=3)
+# Within a morning it grows with the load.
+_LEAST_SPAN = timedelta(hours=6)
 _FEWEST = 12
 _MOST = 96
 _HOUR = timedelta(hours=1)
 # Garbage collection alone moves memory by as much.
-_LEAST_GAIN, _LEAST_GAIN_BYTES = 0.2, 20 * 2**20
+_LEAST_GAIN, _LEAST_GAIN_BYTES, _LEAST_GAIN_BY_NOISE = 0.2, 20 * 2**20, 4
 # Of the whole trend's, in the second half: less is levelling off.
 _LEAST_STEADINESS = 0.5
 _ONE_IN_A_THOUSAND = 3.09
@@ -57,9 +58,18 @@ def find_leak(samples: Sequence[MemorySample]) -> Leak | None:
     gain = slope * span
     if least <= 0 or later < _LEAST_STEADINESS * slope:
         return None
-    if gain < max(_LEAST_GAIN_BYTES, _LEAST_GAIN * start):
+    if gain < max(
+        _LEAST_GAIN_BYTES, _LEAST_GAIN * start, _LEAST_GAIN_BY_NOISE * _measure_noise(points, slope)
+    ):
         return None
     return Leak(points[0].at, points[-1].at, max(0.0, start), start + gain, slope)
+
+
+def _measure_noise(points: Sequence[MemorySample], slope: float) -> float:
+    """Return how far from the trend a sample usually is (the median)."""
+    above = [point.bytes - slope * ((point.at - points[0].at) / _HOUR) for point in points]
+    middle = median(above)
+    return median(abs(value - middle) for value in above)
 
 
 def _since_restart(samples: Sequence[MemorySample]) -> list[MemorySample]:
