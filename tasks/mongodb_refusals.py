@@ -38,14 +38,15 @@ _BY_CODE: Final[dict[int, Judgement]] = {
 
 def judge_refusal(where: str, error: PyMongoError, client: Client) -> Judgement:
     """Given the database, the driver's error and its client, return the state and a sentence that says so."""
-    code = getattr(error, "code", None)
-    if code in _BY_CODE:
+    # One that is no primary tells its code in its details only.
+    found = getattr(error, "details", None)
+    details: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    if (code := details.get("code")) in _BY_CODE:
         state, what = _BY_CODE[code]
         return state, f"{where} {what}."
     if isinstance(error, OperationFailure):
-        details: Mapping[str, Any] = error.details or {}
         reason = str(details.get("errmsg", "no reason given"))[:_LONGEST].rstrip(".")
-        return "refuses otherwise", f"{where} refuses: {reason} (code {error.code})."
+        return "refuses otherwise", f"{where} refuses: {reason} (code {code})."
     if isinstance(error, ServerSelectionTimeoutError):
         return _judge_topology(where, client)
     return _judge_connection(where, error)

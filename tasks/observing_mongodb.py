@@ -155,17 +155,21 @@ def _client(url: str, deadline: float) -> Generator[Client]:
 
 def _ask(client: Client, facts: DatabaseFacts, database: str, may_look: threading.Event) -> DatabaseFacts:
     """Ask for the time and for a document, as the application does."""
-    now = _greet(client)["localTime"]
+    greeting = _greet(client)
     names = client[database].list_collection_names(authorizedCollections=True)
     stored = sorted(name for name in names if not name.startswith("system."))
     facts = facts.model_copy(
         update={
-            "server_time": now.replace(tzinfo=UTC),
+            "server_time": greeting["localTime"].replace(tzinfo=UTC),
             "is_empty": not stored,
             "connections": _look(client, lambda: read_connections(client.admin.command("serverStatus"))),
             "sessions": _look(client, lambda: list_sessions(client, own=True)),
         }
     )
+    if not greeting.get("isWritablePrimary", greeting.get("ismaster")):
+        # Asked directly: a client that looks for the primary would not have come here.
+        problem = f"{facts.where} has no primary at that address: reads may work, writes are refused."
+        return facts.model_copy(update={"state": "is starting or stopping", "problem": problem})
     if not stored:
         return facts
     waiting = threading.Timer(_MOMENT_SECONDS, may_look.set)

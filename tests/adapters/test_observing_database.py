@@ -5,22 +5,26 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import psycopg
 import pytest
 from psycopg import sql
+from pymongo import MongoClient
+from pymongo.errors import NotPrimaryError, OperationFailure, PyMongoError
 
 from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.stack import Sandbox
 from tasks import observing_database as observing
+from tasks import observing_mongodb
 from tasks.errors import ConfigurationError
+from tasks.mongodb_refusals import CLOSED, judge_refusal
 from tasks.observing_database import observe_database
 from tasks.postgresql_limits import Limits, limited
 from tasks.records.database_health import Connections, Sessions
@@ -93,6 +97,13 @@ def postgresql(endpoints: Endpoints, propertypulse: ServiceProfile, tmp_path: Pa
         yield made
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(words))
         connection.execute(sql.SQL("DROP ROLE {}").format(words))
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < deadline, "what was waited for did not come about"
+        time.sleep(0.02)
 
 
 def listener(backlog: int = 5) -> socket.socket:
@@ -348,6 +359,78 @@ def test_a_server_all_of_whose_connections_are_in_use_has_none_left_and_the_admi
     assert facts.connections.limit is not None
     assert facts.connections.current >= facts.connections.limit
     assert facts.connections.groups[0].application == "leaking"
+
+
+@pytest.fixture
+def shutting_down(sandbox: Sandbox, endpoints: Endpoints) -> Iterator[None]:
+    """A PostgreSQL server that lets the last session finish, and takes nobody any more."""
+    process = sandbox.supervisor.process("postgresql")
+    assert process is not None
+    with psycopg.connect(endpoints.postgresql_admin_url):
+        process.send_signal(signal.SIGTERM)
+        yield
+    sandbox.postgresql.stop()
+    sandbox.postgresql.start()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+@pytest.mark.usefixtures("shutting_down")
+def test_a_postgresql_server_that_shuts_down_says_so(service: Service) -> None:
+    wait_until(lambda: service.observe().state != "answers")
+    facts = service.observe()
+    assert facts.state == "is starting or stopping"
+    assert "shutting down" in str(facts.problem)
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "said"),
+    [
+        (11600, "is starting or stopping", "is shutting down"),
+        (91, "is starting or stopping", "is shutting down"),
+        (13436, "is starting or stopping", "has no primary"),
+        (10107, "is starting or stopping", "has no primary"),
+        (13, "does not allow it", "does not allow this user"),
+        (18, "refuses the password", "the password of the URL"),
+        (50, "does not answer", "takes longer"),
+        (96, "refuses otherwise", "code 96"),
+    ],
+)
+def test_what_mongodb_answers_is_told_by_its_code(code: int, state: str, said: str) -> None:
+    answer = {"ok": 0, "code": code, "errmsg": "its own words"}
+    error: PyMongoError = OperationFailure("its own words", code, answer)
+    if code in {91, 11600, 13436, 10107}:
+        error = NotPrimaryError("its own words", answer)
+    with closing(MongoClient[dict[str, Any]](connect=False)) as client:
+        found, problem = judge_refusal("It", error, client)
+    assert found == state
+    assert said in problem
+
+
+@pytest.mark.parametrize("kind", ["mongodb"])
+def test_a_mongodb_server_that_is_no_primary_takes_no_writes(service: Service) -> None:
+    client: MongoClient[dict[str, Any]]
+    with MongoClient(service.admin_url) as client:
+        client.admin.command({"replSetStepDown": 2, "force": True})
+        direct, found = (
+            service.observe(),
+            service.observe(service.url.replace("directConnection=true", "replicaSet=secantus")),
+        )
+        wait_until(lambda: client.admin.command("hello")["isWritablePrimary"])
+    assert (direct.state, found.state) == ("is starting or stopping", "is starting or stopping")
+    assert "no primary" in str(direct.problem)
+    assert "no primary" in str(found.problem)
+
+
+def test_a_mongodb_server_that_closes_and_is_full_has_no_connection_left() -> None:
+    facts = DatabaseFacts(
+        kind="mongodb", where="It", state="does not answer", seconds=0, problem=f"It {CLOSED}"
+    )
+    nothing = Unknown(why="nobody asked")
+    for current, state in ((100, "has no connection left"), (99, "does not answer")):
+        view = observing_mongodb._View(Connections(current=current, limit=100), nothing)
+        found = observing_mongodb._combine(facts, "books", view)
+        assert found.state == state
+        assert ("maxIncomingConnections" in str(found.problem)) == (current == 100)
 
 
 # --- Locks ---
