@@ -14,6 +14,8 @@ from tasks.check_rendering import publish_check
 from tasks.conclusion import failing_in_one_sentence
 from tasks.log_reading import read_logs
 from tasks.profiles import load_service
+from tasks.records.checks import Checked
+from tasks.records.service import ServiceProfile
 from tasks.starting import await_start
 
 
@@ -27,8 +29,8 @@ def startup_check(service: str) -> State[Any]:
     Preconditions: none. A step that cannot be seen is not called done.
 
     Steps: load the profile; wait while the application is still starting; observe everything at once; hold it
-    to the start-up sequence: env file, process, port, database, Firebase, routes, start-up line, health; show
-    each step.
+    to the start-up sequence: env file, process, port, database, Firebase, routes, start-up line, health; if
+    a step is missing look once more; show each step.
 
     Rollback: none is needed, nothing is changed.
 
@@ -37,10 +39,17 @@ def startup_check(service: str) -> State[Any]:
     """
     profile = load_service(service)
     await_start(profile)
+    checked = _look(profile)
+    if not checked.good:
+        # A host that has just been started may be too busy to answer in time.
+        checked = _look(profile)
+    publish_check(checked, "startup-check")
+    return (Completed if checked.good else Failed)(message=checked.headline)
+
+
+def _look(profile: ServiceProfile) -> Checked:
     evidence = gather(profile)
     if (since := find_early_start(evidence)) is not None:
         logs = recognize(read_logs(profile, since), profile)
         evidence = evidence.model_copy(update={"logs": logs})
-    checked = judge_startup(evidence, diagnose(evidence, profile), profile)
-    publish_check(checked, "startup-check")
-    return (Completed if checked.good else Failed)(message=checked.headline)
+    return judge_startup(evidence, diagnose(evidence, profile), profile)

@@ -5,7 +5,7 @@ from typing import Final
 from flows.decisions.diagnosis import find_causes
 from flows.decisions.diagnosis_reading import find_signature, say_moment
 from flows.decisions.diagnosis_rules import RULES
-from flows.decisions.health_lines import LINES, judge_line, place, sort_by_line
+from flows.decisions.health_lines import FAULTS, LINES, judge_line, place, sort_by_line
 from tasks.records.checks import Checked, CheckedLine, LineVerdict
 from tasks.records.diagnosis import Cause, Diagnosis
 from tasks.records.evidence import Evidence
@@ -33,10 +33,9 @@ def judge_authentication(
     profile: ServiceProfile,
 ) -> Checked:
     """Given what was seen, return why nobody, or why the user that was asked about, can log in."""
-    names = [rule.name for rule in RULES if place(rule.name) in _LINES]
-    causes = find_causes(evidence, profile, names)
-    wrong = sort_by_line(causes)
-    lines = [judge_line(line, wrong, {}, evidence) for line in LINES if line.name in _LINES]
+    causes = _list_causes(evidence, diagnosis, profile)
+    wrong, latent = sort_by_line(causes), sort_by_line(find_causes(evidence, profile, FAULTS))
+    lines = [judge_line(line, wrong, latent, evidence) for line in LINES if line.name in _LINES]
     if user is not None:
         lines.insert(0, _judge_user(user))
     down = diagnosis.verdict in {"broken", "unknown"}
@@ -50,6 +49,14 @@ def judge_authentication(
         to_do=tuple(dict.fromkeys((*_advise(diagnosis.causes if down else causes), *_advise_user(user)))),
         notes=diagnosis.notes,
     )
+
+
+def _list_causes(evidence: Evidence, diagnosis: Diagnosis, profile: ServiceProfile) -> tuple[Cause, ...]:
+    """Return those of the diagnosis, and what is wrong with tokens also while the service runs on."""
+    own = [rule.name for rule in RULES if rule.row == _ROW]
+    found = (*diagnosis.causes, *diagnosis.consequences, *find_causes(evidence, profile, own))
+    named = {cause.name: cause for cause in reversed(found) if place(cause.name) in _LINES}
+    return tuple(reversed(named.values()))
 
 
 def _say_headline(

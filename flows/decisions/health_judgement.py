@@ -6,9 +6,8 @@ only if, a cause of the diagnosis belongs to it.
 
 from flows.decisions.diagnosis import find_causes
 from flows.decisions.diagnosis_reading import known, say_health
-from flows.decisions.diagnosis_rules import RULES
 from flows.decisions.diagnosis_time import find_ending
-from flows.decisions.health_lines import LINES, blame, judge_line, sort_by_line
+from flows.decisions.health_lines import FAULTS, LINES, blame, judge_line, sort_by_line
 from tasks.records.checks import Checked, CheckedLine, LineVerdict
 from tasks.records.diagnosis import Diagnosis
 from tasks.records.evidence import Evidence
@@ -17,14 +16,13 @@ from tasks.records.service import ServiceProfile
 
 # What a person may have changed on purpose; anything else is never taken as meant.
 _CHANGES = {"jwt secret changed"}
-_FAULTS = tuple(rule.name for rule in RULES if rule.kind == "fault")
 
 
 def judge_health(evidence: Evidence, diagnosis: Diagnosis, profile: ServiceProfile) -> Checked:
     """Given what was seen and what it means, return the check's page."""
     wrong = sort_by_line((*diagnosis.causes, *diagnosis.consequences))
     # What would take the service down at its next start, as a variable that is missing meanwhile.
-    latent = sort_by_line(find_causes(evidence, profile, _FAULTS))
+    latent = sort_by_line(find_causes(evidence, profile, FAULTS))
     lines = [judge_line(line, wrong, latent, evidence) for line in LINES]
     known_lines = {line.name for line in LINES}
     lines += [blame(name, "WRONG", causes) for name, causes in wrong.items() if name not in known_lines]

@@ -26,6 +26,8 @@ from tasks.records.logs import LogFacts
 from tasks.records.observation import Unknown
 from tasks.records.process import ProcessStatus
 
+# What is told of a service that runs: it would take it down at its next start, or soon.
+FAULTS: Final = tuple(rule.name for rule in RULES if rule.kind == "fault")
 _NOT_USED: Final = "The profile has none."
 
 

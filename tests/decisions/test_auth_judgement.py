@@ -1,5 +1,6 @@
 """Why users, or one of them, cannot log in: what is wrong for everybody comes first."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tasks.observing_user import judge_active
 from tasks.records.checks import Checked
 from tasks.records.observation import Unknown
 from tasks.records.user import UserFacts
-from tests.decisions.outage_evidence import DOWN, PROFILE, clock, database, evidence, log, of
+from tests.decisions.outage_evidence import DOWN, PROFILE, SICK, clock, database, evidence, log, of
 
 ANNA = "anna@example.com"
 
@@ -33,22 +34,28 @@ def test_when_all_is_well_nothing_is_wrong_and_nothing_is_to_be_done() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "line", "said"),
+    ("change", "said"),
     [
-        ({"authentication": of("authentication", secret="not set", login="no answer")}, 0, "JWT_SECRET"),
-        ({"authentication": of("authentication", secret_changed=True)}, 0, "JWT_SECRET changed"),
-        ({"authentication": of("authentication", login="refused", token_verifies=None)}, 0, "cannot log in"),
-        ({"firebase": of("firebase", credentials="refused")}, None, "Firebase's credentials are refused"),
-        ({"database": database("refuses the password")}, None, "password"),
-        ({"clocks": clock(400.0, "Stripe", "S3", "the database")}, None, "clock is"),
+        ({"authentication": of("authentication", secret="not set", login="no answer")}, "JWT_SECRET"),
+        ({"authentication": of("authentication", secret_changed=True)}, "JWT_SECRET changed"),
+        ({"authentication": of("authentication", login="refused", token_verifies=None)}, "cannot log in"),
+        ({"firebase": of("firebase", credentials="refused")}, "Firebase's credentials are refused"),
+        (SICK | {"database": database("refuses the password")}, "password"),
+        ({"clocks": clock(400.0, "Stripe", "S3", "the database")}, "clock is"),
     ],
 )
-def test_what_keeps_everybody_out_is_named(change: dict[str, Any], line: int | None, said: str) -> None:
+def test_what_keeps_everybody_out_is_named(change: Mapping[str, Any], said: str) -> None:
     checked = judge(change)
     assert not checked.good
     assert said in checked.headline
     assert any(one.verdict == "WRONG" for one in checked.lines)
     assert checked.to_do
+
+
+def test_a_database_that_only_we_find_slow_keeps_nobody_out() -> None:
+    checked = judge({"database": database("does not answer")})
+    assert checked.good
+    assert [line.verdict for line in checked.lines if line.name == "database"] == ["watch"]
 
 
 def test_a_service_that_is_down_is_said_first() -> None:
