@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.environment_file import read_variables
 from tasks.errors import AccessDeniedError, RunbookError
 from tasks.log_masking import MASK, mask
-from tasks.own_processes import runs_entry, say_name
+from tasks.own_processes import list_started_by_pm2, runs_entry, say_name
 from tasks.process_manager import observe_application
 from tasks.records.evidence import PortFacts, PortHolder
 from tasks.records.service import ServiceProfile
@@ -66,6 +66,8 @@ def port_of(profile: ServiceProfile, variables: dict[str, str]) -> int:
 
 def _ask_manager(profile: ServiceProfile) -> _Known:
     asked_at = datetime.now(UTC).timestamp()
+    if profile.application.process_manager == "pm2":
+        return _Known(asked_at, list_started_by_pm2(profile))
     try:
         instances = observe_application.fn(profile).instances
     except RunbookError:

@@ -14,6 +14,8 @@ import pytest
 
 from deployments.sandbox import programs
 from tasks.observing_port import observe_port, port_of
+from tasks.own_processes import list_started_by_pm2
+from tasks.process_manager import observe_application
 from tasks.records.evidence import PortFacts, PortHolder
 from tasks.records.service import ServiceProfile
 
@@ -139,7 +141,8 @@ def test_another_program_of_node_is_a_stranger(  # noqa: PLR0913, PLR0917
 def test_while_the_manager_cannot_be_asked_the_applications_own_program_is_not_accused(
     elsewhere: ServiceProfile, port: int, start: Start, tmp_path: Path
 ) -> None:
-    application = elsewhere.application.model_copy(update={"process_manager_program": tmp_path / "pm2"})
+    absent = {"process_manager": "systemd", "process_manager_program": tmp_path / "systemctl"}
+    application = elsewhere.application.model_copy(update=absent)
     profile = elsewhere.model_copy(update={"application": application})
     own = start(str(programs.node()), "server.js", cwd=application.directory)
     holder = only_holder(observe_port.fn(profile), port)
@@ -182,3 +185,16 @@ def test_an_ordinary_user_sees_that_somebody_else_listens(
     holder = only_holder(PortFacts.model_validate_json(finished.stdout), port)
     # It may not ask PM2 either, and so accuses nobody.
     assert (holder.pid, holder.name, holder.ours) == (None, "a process of another user", True)
+
+
+def test_what_pm2_started_under_the_services_name_is_what_pm2_says(
+    invoice: ServiceProfile, propertypulse: ServiceProfile
+) -> None:
+    for profile in (invoice, propertypulse):
+        said = {instance.pid for instance in observe_application.fn(profile).instances}
+        found = list_started_by_pm2(profile)
+        assert found is not None
+        # Other sandboxes of this user have applications of the same name.
+        assert said <= found
+        stopped = profile.application.model_copy(update={"process_name": "nobody"})
+        assert list_started_by_pm2(profile.model_copy(update={"application": stopped})) == frozenset()
