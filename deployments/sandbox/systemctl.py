@@ -2,7 +2,7 @@
 
 systemd does not run in the sandbox. FOLDER has a file UNIT.json for each unit that is loaded, with the
 `command` that it runs and, when it is to be refused, `denied`. `daemon-reload` loads what it finds in
-FOLDER/system/*.service. What a unit says is in FOLDER/UNIT.SECONDS.log, for journalctl.py. Outputs and exit
+FOLDER/system/*.service. What a unit says is in FOLDER/UNIT.SECONDS.log, for unit_journal.py. Outputs and exit
 codes are those that systemctl(1) and LSB name: 5 for a unit that is not loaded, 4 for one that we may not
 touch, 1 for a start that failed.
 """

@@ -40,4 +40,5 @@ def say_last_words(lines: Sequence[str]) -> str:
     """Given the end of a log, return a sentence with its last lines that say something, or an empty text."""
     stripped = (line.strip() for line in lines)
     words = [line for line in stripped if line and not line.startswith(_NO_WORDS)][-_LAST_WORDS:]
-    return f"Its last words: {' / '.join(shorten(line, _LONGEST) for line in words)}." if words else ""
+    said = " / ".join(shorten(line, _LONGEST) for line in words).rstrip(".,;")
+    return f"Its last words: {said}." if words else ""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -205,6 +206,14 @@ def test_a_pm2_that_answers_nonsense_is_an_error_without_what_it_said(
     )
 
 
+def write_program(path: Path, double: ModuleType, folder: Path) -> None:
+    """Make a double of a program one that can be found on PATH."""
+    words = shlex.join([sys.executable, str(double.__file__), str(folder)])
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    path.chmod(0o700)
+
+
 class Units:
     """The units of a double of systemctl that stands first on PATH."""
 
@@ -230,10 +239,7 @@ class Units:
 @pytest.fixture
 def units(tmp_path: Path, invoice: ServiceProfile, monkeypatch: pytest.MonkeyPatch) -> Iterator[Units]:
     program = tmp_path / "bin" / "systemctl"
-    program.parent.mkdir()
-    words = shlex.join([sys.executable, str(systemctl.__file__), str(tmp_path)])
-    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
-    program.chmod(0o700)
+    write_program(program, systemctl, tmp_path)
     monkeypatch.setenv("PATH", f"{program.parent}:{Path(str(shutil.which('sh'))).parent}")
     made = Units(tmp_path, invoice)
     yield made

@@ -1,0 +1,163 @@
+"""What is told of each process of an application, graceful restarts, and what it said since a moment."""
+
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployments.sandbox import unit_journal
+from deployments.sandbox.stack import Sandbox
+from tasks.availability import probing
+from tasks.environment_file import read_variables
+from tasks.errors import AccessDeniedError
+from tasks.http_probe import await_health
+from tasks.process_log import await_started_line, mark_process_log, read_process_log
+from tasks.process_manager import (
+    observe_application,
+    reload_application,
+    restart_application,
+    start_application,
+)
+from tasks.records.service import ServiceProfile
+from tests.adapters.test_process_manager import Units, changed, pids_of, units, wait_until, write_program
+
+__all__ = ["units"]
+
+
+# --- PM2 ---
+
+
+def test_each_process_of_a_cluster_is_told_and_no_secret_of_it(propertypulse: ServiceProfile) -> None:
+    status = observe_application.fn(propertypulse)
+    assert len(status.instances) == 2
+    for instance in status.instances:
+        assert (instance.state, instance.kernel_state) == ("online", "running")
+        assert instance.pid is not None
+        assert instance.since is not None
+        started = datetime.fromtimestamp(psutil.Process(instance.pid).create_time(), UTC)
+        assert abs(instance.since - started) < timedelta(seconds=10)
+        assert instance.memory_bytes
+        assert instance.restarts is not None
+        assert instance.cpu_percent is not None
+    told = status.model_dump_json()
+    values = (value for value in read_variables(propertypulse).values() if len(value) > 11)
+    assert [value for value in values if value in told] == []
+
+
+def test_a_process_that_was_suspended_is_seen_though_pm2_calls_it_online(invoice: ServiceProfile) -> None:
+    (pid,) = (instance.pid for instance in observe_application.fn(invoice).instances)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: observe_application.fn(invoice).instances[0].kernel_state == "suspended")
+        assert observe_application.fn(invoice).instances[0].state == "online"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_graceful_restart_of_a_cluster_loses_no_request(
+    sandbox: Sandbox, propertypulse: ServiceProfile
+) -> None:
+    before = set(pids_of(sandbox, propertypulse))
+    mark = mark_process_log.fn(propertypulse)
+    with probing(propertypulse) as prober:
+        wait_until(lambda: prober.measure().probes)
+        reload_application.fn(propertypulse)
+        assert await_started_line.fn(propertypulse, mark, 2) is True
+    found = prober.measure()
+    assert (found.failed, found.unavailable_seconds) == (0, 0)
+    assert found.probes > 3
+    assert not before & set(pids_of(sandbox, propertypulse))
+
+
+def test_what_an_application_said_since_a_mark_is_told_without_its_secrets(invoice: ServiceProfile) -> None:
+    assert read_process_log.fn(invoice, 50)
+    mark = mark_process_log.fn(invoice)
+    assert read_process_log.fn(invoice, 50, mark) == ()
+    secret = read_variables(invoice)["JWT_SECRET"]
+    (errors,) = (Path(name) for name in mark.ends if "error" in name)
+    with errors.open("a") as file:
+        file.write(f"a line with {secret} in it\n")
+    said = read_process_log.fn(invoice, 50, mark)
+    assert said[-1].startswith("a line with *")
+    assert secret not in "\n".join(said)
+
+
+def test_a_log_that_was_emptied_since_the_mark_is_read_from_its_beginning(invoice: ServiceProfile) -> None:
+    mark = mark_process_log.fn(invoice)
+    longer = mark.model_copy(update={"ends": {name: (end[0], end[1] + 9) for name, end in mark.ends.items()}})
+    assert read_process_log.fn(invoice, 50, longer) == read_process_log.fn(invoice, 50)
+
+
+def test_a_start_that_the_log_does_not_confirm_in_time_is_told_as_one(invoice: ServiceProfile) -> None:
+    impatient = changed(invoice, start_within=timedelta(seconds=0))
+    assert await_started_line.fn(impatient, mark_process_log.fn(invoice), 1) is False
+
+
+# --- systemd ---
+
+
+@pytest.fixture
+def journal(units: Units) -> None:
+    """A double of journalctl beside that of systemctl."""
+    write_program(units.folder / "bin" / "journalctl", unit_journal, units.folder)
+
+
+def test_the_process_of_a_unit_is_told(units: Units) -> None:
+    profile = units.add("api", restarts=3)
+    stopped = observe_application.fn(profile).instances[0]
+    assert (stopped.state, stopped.pid, stopped.exit_code) == ("stopped", None, None)
+    start_application.fn(profile)
+    (instance,) = observe_application.fn(profile).instances
+    assert (instance.name, instance.state, instance.kernel_state) == ("api", "online", "running")
+    assert instance.pid == units.pid("api")
+    assert instance.restarts == 3
+    assert instance.memory_bytes
+    assert instance.cpu_percent is not None
+    assert instance.since is not None
+    assert abs(datetime.now(UTC) - instance.since) < timedelta(seconds=60)
+    for act in (reload_application, restart_application):
+        before = units.pid("api")
+        act.fn(profile)
+        assert observe_application.fn(profile).running
+        assert units.pid("api") != before
+
+
+def test_a_unit_that_failed_tells_its_exit_code(units: Units) -> None:
+    profile = units.add("api", failed=True, status=3, started="Sun 2026-11-22 07:43:57 UTC")
+    (instance,) = observe_application.fn(profile).instances
+    assert (instance.state, instance.exit_code, instance.pid) == ("errored", 3, None)
+
+
+@pytest.mark.usefixtures("journal")
+def test_what_a_unit_said_is_read_from_its_journal(units: Units) -> None:
+    talks = "import time; print('Server running on port 1', flush=True); time.sleep(600)"
+    profile = units.add("api", talks)
+    start_application.fn(profile)
+    wait_until(lambda: read_process_log.fn(profile, 5))
+    mark = mark_process_log.fn(profile)
+    impatient = changed(profile, start_within=timedelta(seconds=0))
+    assert await_started_line.fn(impatient, mark, 1) is False
+    restart_application.fn(profile)
+    assert await_started_line.fn(profile, mark, 1) is True
+
+
+def test_a_journal_that_may_not_be_read_is_an_error_that_says_what_to_do(units: Units) -> None:
+    program = units.folder / "bin" / "journalctl"
+    program.write_text(
+        "#!/bin/sh\necho 'No journal files were opened due to insufficient permissions.'\nexit 1\n"
+    )
+    program.chmod(0o700)
+    with pytest.raises(AccessDeniedError, match="add the worker's user to the group systemd-journal"):
+        read_process_log.fn(units.add("api"), 5)
+
+
+def test_a_restart_leaves_a_healthy_application(invoice: ServiceProfile) -> None:
+    (before,) = observe_application.fn(invoice).instances
+    restart_application.fn(invoice)
+    await_health.fn(invoice)
+    (after,) = observe_application.fn(invoice).instances
+    assert after.pid != before.pid
