@@ -1,6 +1,7 @@
 """Whether anybody listens at a TCP address: with nothing but a connect, so that down is told from silent."""
 
 import contextvars
+import ipaddress
 import socket
 import threading
 import time
@@ -45,17 +46,25 @@ class Reached:
 def reach(places: Sequence[Place], seconds: float) -> Reached:
     """Given places, return which of them accept a connection within so many seconds; all are asked at once.
 
-    A name that is not resolved in time counts as unknown.
+    A name that is not resolved in time counts as unknown; a number has nothing to be resolved.
     """
     deadline = time.monotonic() + seconds
     coming = [(place, in_background(partial(_try, place, deadline))) for place in places]
-    found = [(place, wait_for(one, deadline - time.monotonic(), "unknown host")) for place, one in coming]
+    found = [(place, wait_for(one, deadline - time.monotonic(), _call_late(place))) for place, one in coming]
     listening = tuple((place, address) for place, address in found if address not in _WORDS)
     if listening or not found:
         return Reached(listening, None)
     failure = next(failure for failure in _WORDS if failure in {said for _, said in found})
     concerned = ", ".join(str(place) for place, said in found if said == failure)
     return Reached((), failure, f"{concerned} {_WORDS[failure]}.")
+
+
+def _call_late(place: Place) -> Unreached:
+    try:
+        ipaddress.ip_address(place.host)
+    except ValueError:
+        return "unknown host"
+    return "does not answer"
 
 
 def _try(place: Place, deadline: float) -> str:

@@ -67,7 +67,8 @@ def read_jwt_missing(evidence: Evidence, profile: ServiceProfile) -> Finding | N
     missing = environment is not None and name in environment.missing
     malformed = environment is not None and any(found.name == name for found in environment.malformed)
     state = authentication.secret if authentication is not None else "unknown"
-    if missing or state == "not set":
+    required = name in profile.application.required_variables
+    if missing or (state == "not set" and required):
         works = authentication is not None and authentication.login == "works"
         return Finding(
             f"{name} is missing: nobody can log in{' after the next restart' if works else ''}.",

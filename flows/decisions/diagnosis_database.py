@@ -37,20 +37,24 @@ def read_state(*states: DatabaseState, title: str, certainty: Certainty = "prove
     return read
 
 
-def read_silent(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
-    """Does nobody answer where the database should be?"""
-    database = known(evidence.database)
-    if database is None or database.state != "does not answer":
-        return None
-    logged = say_signatures(evidence, profile, *DATABASE_LINES)
-    return Finding(
-        f"The database at {database.where} does not answer.",
-        say_answer(database, evidence, profile),
-        certainty="proven" if logged else "likely",
-        since=find_first_line(evidence, *DATABASE_LINES),
-        # A server that is slow for a moment is no outage as long as the application is content.
-        hurts=bool(logged),
-    )
+def read_silence(state: DatabaseState, title: str) -> Reader:
+    """Return the reader of a cause that is concluded from there being no answer."""
+
+    def read(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
+        database = known(evidence.database)
+        if database is None or database.state != state:
+            return None
+        logged = say_signatures(evidence, profile, *DATABASE_LINES)
+        return Finding(
+            title.format(where=database.where),
+            say_answer(database, evidence, profile),
+            certainty="proven" if logged else "likely",
+            since=find_first_line(evidence, *DATABASE_LINES),
+            # Whoever is slow for a moment is no outage as long as the application is content.
+            hurts=bool(logged),
+        )
+
+    return read
 
 
 def read_malformed_url(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
@@ -79,13 +83,13 @@ def read_missing(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
         return None
     if database.state == "has no such database":
         return Finding(
-            f"The server has no such database: {database.where}.",
+            f"{database.where} is not there: the server has no such database.",
             say_answer(database, evidence, profile),
             hurts=True,
         )
     what = "collection" if database.kind == "mongodb" else "table"
     return Finding(
-        f"The database at {database.where} is empty.",
+        f"{database.where} is empty.",
         (f"It has no {what} at all.", *say_changed(evidence, profile.database.url_variable)),
         # A MongoDB server makes no difference between an empty database and none.
         certainty="likely",
@@ -96,7 +100,7 @@ def read_missing(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
 def say_answer(database: DatabaseFacts, evidence: Evidence, profile: ServiceProfile) -> tuple[str, ...]:
     """Return what the database answered, and what else points to it."""
     asked = f"Asked at {say_moment(evidence.at, evidence, profile)} with the application's own URL"
-    said = database.problem or f"The database at {database.where} {database.state}."
+    said = database.problem or f"{database.where} {database.state}."
     return (
         f"{asked}: {said}",
         *say_changed(evidence, profile.database.url_variable),
@@ -130,8 +134,8 @@ RULES: tuple[Rule, ...] = (
         "database host unknown",
         "I15",
         "database",
-        read_state("unknown host", title="The name of the database's host is unknown: {where}."),
-        proof="the host's name in the URL cannot be resolved",
+        read_silence("unknown host", "The host of {where} has a name that nobody knows."),
+        proof="the name of the host in the URL is not found, and the application's log says the same",
         advice="Check the host in the URL and the name server of this host.",
         explains=FOLLOWS,
     ),
@@ -142,7 +146,7 @@ RULES: tuple[Rule, ...] = (
         read_state(
             "refuses connections",
             "is starting or stopping",
-            title="The database at {where} is down: nothing takes connections there.",
+            title="{where} is down: nothing takes connections there.",
         ),
         proof="its host refuses the connection, or the server says that it is starting or stopping",
         advice="Start the database server and read its log: why did it end? The administrator is to be told.",
@@ -152,7 +156,7 @@ RULES: tuple[Rule, ...] = (
         "database unreachable",
         "I15",
         "database",
-        read_silent,
+        read_silence("does not answer", "{where} does not answer."),
         proof="nothing answers within the time limit, and the application's log says the same",
         advice="Check that the database's host runs and that the network and firewall let this host through.",
         explains=FOLLOWS,
@@ -163,7 +167,7 @@ RULES: tuple[Rule, ...] = (
         "database",
         read_state(
             "refuses the password",
-            title="The database at {where} refuses the password of {variable}.",
+            title="{where} refuses the password of {variable}.",
         ),
         proof="the server answers, and refuses the user and password of the URL",
         advice="Put the right password into the URL of the env file, then restart the application.",
@@ -185,7 +189,7 @@ RULES: tuple[Rule, ...] = (
         read_state(
             "does not allow it",
             "refuses otherwise",
-            title="The database at {where} refuses what the application asks of it.",
+            title="{where} refuses what the application asks of it.",
             certainty="likely",
         ),
         proof="the server answers a login or a first question with another error",

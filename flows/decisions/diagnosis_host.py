@@ -40,7 +40,7 @@ def read_disk(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     logged = say_signatures(evidence, profile, "disk full")
     stopped = any(_takes_nothing(disk) for disk in full)
     database = known(evidence.database)
-    is_here = database is not None and database.where.startswith(_LOCAL_HOSTS)
+    is_here = database is not None and any(f" at {host}" in database.where for host in _LOCAL_HOSTS)
     return Finding(
         f"The disk of {worst.path} is full: {_say_free(worst)}.",
         (*(f"{disk.path}: {_say_free(disk)} of {say_bytes(disk.total_bytes)}." for disk in full), *logged),

@@ -24,7 +24,7 @@ def read_exhausted(evidence: Evidence, profile: ServiceProfile) -> Finding | Non
     taken = (_say_taken(connections),) if connections is not None else ()
     said = say_answer(database, evidence, profile) if database.state != "answers" else ()
     return Finding(
-        f"The database at {database.where} has no connection left.",
+        f"{database.where} has no connection left.",
         (*said, *taken),
         certainty="proven" if said else "likely",
         target=_name_idle(sessions),
@@ -45,7 +45,7 @@ def read_locked(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     roots = [one for identity, one in sorted(holders.items()) if identity not in waiting]
     who = ", ".join(f"{one.identity} ({one.who}, {one.doing})" for one in roots)
     return Finding(
-        f"The database at {database.where} is locked by {who or 'a session that the server does not name'}.",
+        f"{database.where} is locked by {who or 'a session that the server does not name'}.",
         (*(_say_wait(wait) for wait in blocked[:3]), say_health(evidence)),
         certainty="proven" if suffers(evidence, profile) and roots else "likely",
         target=", ".join(one.identity for one in roots),

@@ -94,7 +94,7 @@ WELL: dict[str, Any] = {
     "application": ApplicationFacts(directory="/srv/invoice", changed_at=NOW - 90 * HOUR),
     "database": DatabaseFacts(
         kind="mongodb",
-        where="127.0.0.1:27017, invoice",
+        where="MongoDB database invoice at 127.0.0.1:27017",
         state="answers",
         seconds=0.01,
         is_empty=False,
@@ -355,7 +355,10 @@ FAULTS: dict[str, Fault] = {
         consequences=("hanging",),
     ),
     "database host unknown": Fault(
-        "database host unknown", SICK | {"database": database("unknown host")}, "127.0.0.1:27017"
+        "database host unknown",
+        SICK | {"database": database("unknown host")},
+        "127.0.0.1:27017",
+        certainty="likely",
     ),
     "database password": Fault(
         "database password refused", CRASHED | {"database": database("refuses the password")}, "MONGODB_URI"

@@ -232,6 +232,26 @@ def test_some_causes_may_be_asked_for_on_a_part_of_the_evidence() -> None:
     assert [cause.name for cause in find_causes(seen, PROFILE, names)] == ["jwt secret missing"]
 
 
+def test_a_secret_that_the_service_does_not_require_may_be_missing() -> None:
+    required = tuple(name for name in PROFILE.application.required_variables if name != "JWT_SECRET")
+    application = PROFILE.application.model_copy(update={"required_variables": required})
+    needs_no_tokens = PROFILE.model_copy(update={"application": application})
+    seen = evidence({"authentication": of("authentication", secret="not set", login="not probed")})
+    assert diagnose(seen, needs_no_tokens).verdict == "healthy"
+    assert diagnose(seen, PROFILE).verdict == "degraded"
+
+
+@pytest.mark.parametrize("state", ["does not answer", "unknown host"])
+def test_a_database_that_is_slow_for_a_moment_is_a_note_unless_the_application_complains_too(
+    state: str,
+) -> None:
+    found = diagnose(evidence({"database": database(state)}), PROFILE)
+    assert (found.verdict, found.causes) == ("healthy", ())
+    assert any("127.0.0.1:27017" in note for note in found.notes)
+    complained = evidence({"database": database(state), "logs": log("database connection failed")})
+    assert diagnose(complained, PROFILE).verdict == "degraded"
+
+
 def test_the_env_file_itself_is_told_once() -> None:
     looks = FAULTS["env file gone"].looks | {
         "application": of(
