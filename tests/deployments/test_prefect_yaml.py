@@ -98,6 +98,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
     )
     runbooks = (
         "audit-log-cleanup",
+        "auth-triage",
         "check-audit-trail",
         "check-backups",
         "collect-metrics",
@@ -106,6 +107,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "database-report",
         "emergency-backup",
         "ensure-indexes",
+        "health-check",
         "install-service-unit",
         "log-report",
         "nightly-backup",
@@ -120,6 +122,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "restore-database",
         "restore-drill",
         "sample-index-use",
+        "startup-check",
     )
     services = list_services(SERVICES)
     assert found == [(runbook, name, name, name) for runbook in runbooks for name in services]

@@ -36,7 +36,7 @@ def test_a_user_who_is_known_and_active_leaves_nothing_to_do(
 def test_a_user_who_is_unknown_is_named_on_the_page_only(
     invoice: ServiceProfile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.INFO):
         state = triage("invoice", user=f" {STRANGER} ")
     assert failed(state) == "invoice: The user that was asked about cannot log in: see the page."
     (shown,) = artifacts_of(state).values()
