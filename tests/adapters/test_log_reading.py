@@ -347,7 +347,7 @@ def test_a_program_that_is_not_there_is_said(
 
 @pytest.fixture
 def crashing(sandbox: Sandbox, invoice: ServiceProfile, tmp_path: Path) -> Iterator[ServiceProfile]:
-    """An application under the sandbox's PM2 that says a few words, its password too, and cannot be parsed."""
+    """An application under the sandbox's PM2 that says a few words, a secret too, and cannot be parsed."""
     (tmp_path / "server.js").write_text(
         "console.log('Server running on port 1');\n"
         "console.warn('Slow request: GET / took 2000ms');\n"
