@@ -5,7 +5,7 @@ import pwd
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -25,6 +25,8 @@ class FileUser:
     groups: frozenset[int]
     any_mode: bool
     """Whether modes do not bind him, as they do not bind root."""
+    is_us: bool = False
+    """Whether we are him, with all his rights: what he may is then tried."""
 
 
 def user_of(processes: Sequence[psutil.Process], directory: Path) -> FileUser:
@@ -37,10 +39,11 @@ def user_of(processes: Sequence[psutil.Process], directory: Path) -> FileUser:
         with suppress(psutil.Error, OSError):
             users.append(_user_of_process(process))
     if users:
-        return max(users, key=lambda user: user.any_mode)
+        found = max(users, key=lambda user: user.any_mode)
+        return replace(found, is_us=found == _user_of_process(psutil.Process()))
     owner = directory.stat().st_uid
     if owner == os.geteuid():
-        return _ourselves()
+        return replace(_user_of_process(psutil.Process()), is_us=True)
     groups: frozenset[int] = frozenset()
     with suppress(KeyError):
         entry = pwd.getpwuid(owner)
@@ -108,7 +111,7 @@ def _why_unreachable(user: FileUser, path: Path) -> str | None:
 
 def _may(user: FileUser, path: Path, wanted: int) -> bool:
     """Tell whether the user may do all of what is wanted; where nobody can know, he may."""
-    if user == _ourselves():
+    if user.is_us:
         return os.access(path, wanted, effective_ids=True)
     status = path.stat()
     if user.any_mode or _has_acl(path):
@@ -118,10 +121,6 @@ def _may(user: FileUser, path: Path, wanted: int) -> bool:
     else:
         allowed = status.st_mode >> 3 if status.st_gid in user.groups else status.st_mode
     return allowed & wanted == wanted
-
-
-def _ourselves() -> FileUser:
-    return _user_of_process(psutil.Process())
 
 
 def _has_acl(path: Path) -> bool:
