@@ -46,11 +46,12 @@ def observe_certificate(profile: ServiceProfile) -> CertificateFacts | None:
         partial(_shake_hands, host, port, context) for context in (trusting, trusted)
     ]
     shown, accepted = run_together(acts, _SECONDS)
-    if not isinstance(shown, bytes):
-        why = explain(shown or TimeoutError(), _SECONDS)[1]
+    refused = accepted if isinstance(accepted, ssl.SSLCertVerificationError) else None
+    if not isinstance(shown, bytes) or not (refused or isinstance(accepted, bytes)):
+        failed = next(one for one in (shown, accepted) if not isinstance(one, bytes))
+        why = explain(failed or TimeoutError(), _SECONDS)[1]
         raise UnreachableError(f"{profile.name}: {url} shows no certificate: {why}.")
     certificate = x509.load_der_x509_certificate(shown)
-    refused = accepted if isinstance(accepted, ssl.SSLCertVerificationError) else None
     return CertificateFacts(
         where=f"{host}:{port}",
         ends_at=certificate.not_valid_after_utc,

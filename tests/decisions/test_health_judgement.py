@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flows.decisions.diagnosis import diagnose
 from flows.decisions.diagnosis_rules import RULES
@@ -22,9 +24,7 @@ def verdicts(checked: Checked) -> dict[str, str]:
     return {line.name: line.verdict for line in checked.lines}
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_a_check_says_what_the_triage_says_and_shows_it_in_a_line(fault: Fault) -> None:
-    seen = evidence(fault.looks)
+def agree(seen: Evidence) -> None:
     diagnosis = diagnose(seen, PROFILE)
     checked = check(seen)
     assert checked.good == (diagnosis.verdict == "healthy")
@@ -33,6 +33,17 @@ def test_a_check_says_what_the_triage_says_and_shows_it_in_a_line(fault: Fault) 
     assert bool(wrong) is not checked.good
     for cause in (*diagnosis.causes, *diagnosis.consequences):
         assert any(cause.title in line.seen for line in wrong), cause.name
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+def test_a_check_says_what_the_triage_says_and_shows_it_in_a_line(fault: Fault) -> None:
+    agree(evidence(fault.looks))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(sorted(FAULTS)), max_size=4))
+def test_a_check_agrees_with_the_triage_whatever_is_wrong_at_once(names: list[str]) -> None:
+    agree(evidence(*(FAULTS[name].looks for name in names)))
 
 
 def test_a_healthy_service_has_no_line_that_is_wrong_or_to_be_watched() -> None:
