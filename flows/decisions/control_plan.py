@@ -88,11 +88,6 @@ def plan_control(profile: ServiceProfile, status: ProcessStatus, action: Action)
 
 def _rests_on(profile: ServiceProfile, status: ProcessStatus) -> dict[str, str]:
     application = profile.application
-    runs = (
-        "all of it runs"
-        if status.running
-        else "none of it runs"
-        if status.stopped
-        else "it does not run whole"
-    )
-    return {"application": f"{application.process_name} under {application.process_manager}", "state": runs}
+    # One that crashes and is started again runs at one moment and not at the next: that is no other state.
+    state = "it is stopped" if status.stopped else "it is not stopped"
+    return {"application": f"{application.process_name} under {application.process_manager}", "state": state}

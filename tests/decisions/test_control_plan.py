@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flows.decisions.control_plan import Action, plan_control, plan_restart
+from flows.decisions.drift import find_drift
 from tasks.profiles import read_profile
 from tasks.records.process import ProcessStatus
 
@@ -31,11 +32,13 @@ def test_a_restart_is_graceful_first_only_where_there_is_something_to_be_gentle_
     assert status.detail in plan.summary
 
 
-def test_a_restart_says_what_is_wrong_and_rests_on_whether_the_application_runs() -> None:
+def test_a_restart_says_what_is_wrong_and_rests_on_whether_somebody_has_stopped_the_application() -> None:
     plan = plan_restart(PROFILE, CRASHED, "it answered 503", "graceful")
     assert plan.summary.endswith("; it is not healthy, it answered 503.")
-    assert plan.rests_on["state"] == "it does not run whole"
-    assert plan_restart(PROFILE, RUNS, None, "graceful").rests_on != plan.rests_on
+    assert find_drift(plan, plan_restart(PROFILE, RUNS, None, "graceful")) is None
+    assert "state was it is not stopped" in (
+        find_drift(plan, plan_restart(PROFILE, STOPPED, None, "graceful")) or ""
+    )
 
 
 @pytest.mark.parametrize(
