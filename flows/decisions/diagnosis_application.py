@@ -91,12 +91,12 @@ def read_syntax(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
 
 
 def read_dependencies(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
-    """Is a package not there that the program needs?"""
+    """Is a package or a file not there that the program needs, or another version of it?"""
     found = known(evidence.application)
     if found is None or not found.missing_dependencies:
         return None
     names = say_names(complaint.name for complaint in found.missing_dependencies)
-    title = f"The package {names} is not installed."
+    title = f"The program needs {names}, which is not there or not as it must be."
     return _deployed(title, found.missing_dependencies, found, evidence, profile, "module missing")
 
 
@@ -175,7 +175,7 @@ RULES: tuple[Rule, ...] = (
         "I14",
         "files",
         read_dependencies,
-        proof="a package that package.json asks for is not in node_modules",
+        proof="a package that package.json asks for, or a file that the program requires, is not there",
         advice="Install the dependencies in the application's directory, then restart it.",
         explains=FAILS_TO_START,
     ),

@@ -23,7 +23,7 @@ def read_stranger(evidence: Evidence, profile: ServiceProfile) -> Finding | None
     port = known(evidence.port)
     if port is None or any(holder.ours or holder.left_behind for holder in port.holders) or not port.holders:
         return None
-    names = say_names(dict.fromkeys(f"{holder.name} (process {holder.pid})" for holder in port.holders))
+    names = say_names(dict.fromkeys(_name_holder(holder) for holder in port.holders))
     return Finding(
         f"Port {port.port} is taken by {names}, which is not the application.",
         (
@@ -75,9 +75,15 @@ def read_wrong_port(evidence: Evidence, profile: ServiceProfile) -> Finding | No
     )
 
 
+def _name_holder(holder: PortHolder) -> str:
+    # Another user's process has no number for an ordinary user.
+    return f"{holder.name} (process {holder.pid})" if holder.pid is not None else holder.name
+
+
 def _say_holder(holder: PortHolder, port: int, evidence: Evidence, profile: ServiceProfile) -> str:
     since = f", since {say_moment(holder.since, evidence, profile)}" if holder.since else ""
-    return f"Process {holder.pid} listens on port {port}{since}: {holder.command}."
+    who = f"Process {holder.pid}" if holder.pid is not None else "A process that hides its number"
+    return f"{who} listens on port {port}{since}: {holder.command or holder.name}."
 
 
 RULES: tuple[Rule, ...] = (
