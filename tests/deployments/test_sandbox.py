@@ -5,22 +5,27 @@ import hashlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import httpx
+import jwt
 import psutil
 import psycopg
 import pytest
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
-from deployments.sandbox import programs, seed_invoice, seed_propertypulse, unprivileged
+from deployments.sandbox import programs, seed_invoice, seed_propertypulse, unprivileged, vendor_google
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.faults import break_fault
+from deployments.sandbox.mending import mend
 from deployments.sandbox.ports import Ports, variable_of
 from deployments.sandbox.stack import Sandbox
 from deployments.sandbox.supervisor import MARKER
@@ -126,6 +131,62 @@ def test_secrets_are_private_and_on_no_command_line(sandbox: Sandbox) -> None:
     seen = command_lines()
     assert [name for name, value in secrets.items() if value in seen] == []
     assert repr(sandbox.endpoints).count("://") == 8  # the addresses without a password in them
+
+
+def test_the_doubles_of_the_vendors_check_what_they_are_given(sandbox: Sandbox) -> None:
+    at, key = sandbox.endpoints.vendors, sandbox.applications.setting(PROPERTYPULSE, "STRIPE_SECRET_KEY")
+
+    def ask(path: str, bearer: str) -> int:
+        return httpx.get(f"{at}{path}", headers={"Authorization": f"Bearer {bearer}"}).status_code
+
+    def exchange(**claims: object) -> httpx.Response:
+        now = int(time.time())
+        whole = {
+            "iss": vendor_google.ACCOUNT,
+            "aud": f"{at}/google/token",
+            "iat": now,
+            "exp": now + 600,
+            "scope": "x",
+        }
+        private = sandbox.applications.setting(INVOICE, "FIREBASE_PRIVATE_KEY")
+        assertion = jwt.encode(whole | claims, private, algorithm="RS256")
+        form = {"grant_type": vendor_google.GRANT, "assertion": assertion}
+        return httpx.post(f"{at}/google/token", data=form)
+
+    assert [ask("/stripe/v1/balance", bearer) for bearer in (key, f"{key}x")] == [200, 401]
+    assert exchange().json()["token_type"] == "Bearer"
+    assert exchange(iat=time.time() + 4000, exp=time.time() + 4600).json()["error"] == "invalid_grant"
+    sandbox.vendors.conduct("stripe", revoked=[key])
+    assert ask("/stripe/v1/account", key) == 401
+    sandbox.vendors.conduct("stripe", revoked=[], mode="down")
+    sandbox.vendors.kill()
+    sandbox.vendors.start()
+    assert ask("/stripe/v1/balance", key) == 503
+    sandbox.vendors.conduct("stripe", mode="up")
+
+
+def test_both_applications_answer_over_https_to_whoever_trusts_the_sandboxs_authority(
+    sandbox: Sandbox,
+) -> None:
+    trusted = ssl.create_default_context(cafile=sandbox.endpoints.trusted_certificates)
+    for url in (sandbox.endpoints.invoice_public, sandbox.endpoints.propertypulse_public):
+        assert httpx.get(url, verify=trusted).json()["status"] == "OK"
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(url, verify=ssl.create_default_context(cafile=certifi.where()))
+
+
+def test_what_is_broken_is_mended_from_another_shell(sandbox: Sandbox) -> None:
+    command = [*COMMAND, "break", "database-down", "--service", "propertypulse"]
+    place = ["--state", str(sandbox.state)]
+    broken = subprocess.run(
+        [*command, *place], env=environment_of(sandbox.ports), cwd=PROJECT, capture_output=True, check=True
+    )
+    assert b"The database server is gone." in broken.stdout
+    assert not sandbox.status()[PROPERTYPULSE]
+    assert break_fault(sandbox, "database-down", "propertypulse") == "propertypulse"
+    assert mend(sandbox) == ["database-down of propertypulse"]
+    assert sandbox.status()[PROPERTYPULSE]
+    assert mend(sandbox) == []
 
 
 def test_the_applications_users_are_not_administrators(sandbox: Sandbox) -> None:
