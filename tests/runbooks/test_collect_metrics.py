@@ -34,14 +34,14 @@ def kept(ledger: Ledger) -> Path:
 
 
 def let_an_earlier_process_have_grown(ledger: Ledger, memory: float) -> None:
-    """Put a day of steady growth in the place of what was measured."""
-    began = (NOW - timedelta(days=1)).timestamp()
+    """Put days of steady growth in the place of what was measured."""
+    began = (NOW - timedelta(days=3)).timestamp()
     lines = [
         {
-            "at": (NOW - quarter * timedelta(minutes=15)).isoformat(),
-            "values": {"memory_bytes": memory - quarter * MIB / 2, "started_at": began},
+            "at": (NOW - hour * timedelta(hours=1)).isoformat(),
+            "values": {"memory_bytes": memory - hour * MIB / 2, "started_at": began},
         }
-        for quarter in range(1, 60)
+        for hour in range(1, 60)
     ]
     kept(ledger).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
