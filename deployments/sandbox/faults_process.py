@@ -1,16 +1,12 @@
 """Faults of the application's process, and of the port that it listens on."""
 
-import contextlib
 import signal
-
-import psutil
 
 from deployments.sandbox import programs
 from deployments.sandbox.breakage import Breakage
 from deployments.sandbox.ports import is_free
 
 _FOREVER = 1_000_000
-_FIRST = -15
 
 
 def stop(broken: Breakage) -> None:
@@ -51,7 +47,6 @@ def spin(broken: Breakage) -> None:
     """Deploy a loop that never ends."""
     broken.write(broken.entry, f"{broken.read(broken.entry)}\n{SPIN}\n")
     broken.restart()
-    _give_a_core(broken)
     broken.wait_until_unhealthy()
 
 
@@ -59,15 +54,7 @@ def block(broken: Breakage) -> None:
     """Deploy a computation that leaves it hardly any time to answer."""
     broken.write(broken.entry, f"{broken.read(broken.entry)}\n{BLOCK}\n")
     broken.restart()
-    _give_a_core(broken)
     broken.wait_until_unhealthy()
-
-
-def _give_a_core(broken: Breakage) -> None:
-    """Let it have the core that it would have on a host of its own, where this user may."""
-    for process in broken.processes():
-        with contextlib.suppress(psutil.Error):
-            process.nice(_FIRST)
 
 
 def take_port(broken: Breakage) -> None:

@@ -4,6 +4,7 @@ The faults are real: processes that end, files that were deployed, servers that 
 decided is what the flow observes and decides; ``test_outage_triage.py`` has the flow itself.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -62,6 +63,9 @@ EXPECTED = {
     "certificate-expired": ("certificate expired", r"localhost"),
     "clock-skew": ("clock skew", r"application"),
 }
+# Who computes without end where many others want a core gets none: that is then seen, and no more.
+_CROWD = 2.5
+CROWDED = ("cpu saturated", r"The CPU is saturated|{application} itself keeps its core busy")
 # Where the service makes a difference: each process manager's mode, each database, each manner to fail.
 ON_BOTH = {"hanging", "database-down", "database-unreachable", "database-password", "database-missing"}
 CASES = [
@@ -142,16 +146,20 @@ def explain(diagnosis: Diagnosis) -> str:
 def test_a_fault_is_the_first_cause_and_is_named(mended: Sandbox, fault: str, service: str) -> None:
     break_or_skip(mended, fault, service)
     found = triage(mended, service)
-    name, title = EXPECTED[fault]
-    assert found.causes, explain(found)
-    assert found.causes[0].name == name, explain(found)
+    allowed = [EXPECTED[fault]]
+    if fault in {"busy-loop", "cpu-saturated"} and os.getloadavg()[0] > _CROWD * (os.cpu_count() or 1):
+        allowed.append(CROWDED)
     ports = mended.ports
-    wanted = title.format(
-        application={"invoice": INVOICE, "propertypulse": PROPERTYPULSE}[service],
-        port=getattr(ports, service),
-        database=ports.mongodb if service == "invoice" else ports.postgresql,
-    )
-    assert re.search(wanted, found.causes[0].title), explain(found)
+    places = {
+        "application": {"invoice": INVOICE, "propertypulse": PROPERTYPULSE}[service],
+        "port": getattr(ports, service),
+        "database": ports.mongodb if service == "invoice" else ports.postgresql,
+    }
+    first = found.causes[0] if found.causes else None
+    assert first is not None, explain(found)
+    assert any(
+        first.name == name and re.search(title.format(**places), first.title) for name, title in allowed
+    ), explain(found)
 
 
 @pytest.mark.parametrize(("service", "one", "other"), PAIRS)
