@@ -97,7 +97,7 @@ def _unpack(file: IO[bytes]) -> tuple[bytes, bool]:
     return end, cut
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+def _pieces(file: gzip.GzipFile) -> Iterator[bytes]:
     while piece := file.read(_PIECE_BYTES):
         yield piece
 

@@ -49,6 +49,6 @@ def measure_clients(profile: ServiceProfile) -> Clients | Unknown:
     addresses = [
         one.raddr.ip
         for one in found
-        if one.status == psutil.CONN_ESTABLISHED and str(one.laddr.port) == said and one.raddr
+        if one.status == psutil.CONN_ESTABLISHED and one.laddr and str(one.laddr.port) == said and one.raddr
     ]
     return Clients(connections=len(addresses), addresses=len(set(addresses)))

@@ -124,7 +124,7 @@ class Outage(Section):
     )
     stuck_after: timedelta = Field(
         default=timedelta(seconds=60),
-        description="A session that is idle in a transaction, waits for a lock, or keeps others waiting for so "
-        "long is stuck (ISO 8601 duration)",
+        description="A session that is idle in a transaction, waits for a lock, or keeps others waiting for "
+        "so long is stuck (ISO 8601 duration)",
         examples=["PT60S"],
     )
