@@ -52,6 +52,7 @@ _DESCRIPTIONS = {
     "index-care": "What was found of indexes and tables, worst first, and what was done about it.",
     "archives": "What cleanup took out by a rule, archive by archive.",
     "expired": "What each cleanup rule meets: what has expired by month, what is held or cannot be judged.",
+    "ladder": "Who was told, by which way and when, who is next, and who has it.",
     "freed": "What cleanup freed, and how large everything was from run to run.",
     "verdict": "Whether a set restored to what was saved, and how long that took.",
 }

@@ -1,0 +1,99 @@
+"""Runs of the deployment ``escalate`` through Prefect's API: made for later, and called off."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Cancelled, Scheduled
+
+from tasks.errors import NotFoundError, UnreachableError
+from tasks.records.service import ServiceProfile
+from tasks.retrying import retried
+
+DEPLOYMENT: Final = "escalate"
+_SECONDS = 10.0
+
+
+def start_escalate(
+    service: str,
+    parameters: dict[str, Any],
+    key: str,
+    *,
+    tags: tuple[str, ...] = (),
+    at: datetime | None = None,
+) -> UUID:
+    """Given parameters and when, return the run of ``escalate``; the same key means the same run.
+
+    Raise ``UnreachableError`` if the Prefect server does not answer, ``NotFoundError`` if it does not have
+    the deployment.
+    """
+    name = f"{DEPLOYMENT}/{service}"
+    with _asking() as client:
+        try:
+            deployment = client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            raise NotFoundError(f"The Prefect server has no deployment {name}: run make deploy.") from None
+        return client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters=parameters,
+            state=Scheduled(scheduled_time=at) if at is not None else None,
+            idempotency_key=key,
+            tags=tags,
+        ).id
+
+
+@retried
+def schedule_level(profile: ServiceProfile, escalation: str, level: str, at: datetime) -> None:
+    """Given the level that is told next and when, make that run now, so that no kill can end the ladder.
+
+    A run that was made before stays the only one. Raise ``UnreachableError`` if the Prefect server does not
+    answer, ``NotFoundError`` if it does not have the deployment.
+    """
+    parameters = {"service": profile.name, "escalation": escalation, "level": level}
+    key = f"escalation:{escalation}:{level}"
+    start_escalate(profile.name, parameters, key, tags=(_tag(escalation),), at=at)
+
+
+@retried
+def call_off_levels(profile: ServiceProfile, escalation: str, why: str) -> int:
+    """Given an escalation that has ended, cancel the runs that still wait; return how many.
+
+    Raise ``UnreachableError`` if the Prefect server does not answer: such a run then sees by itself that
+    nobody is to be told.
+    """
+    del profile
+    wanted = FlowRunFilter.model_validate(
+        {"tags": {"all_": [_tag(escalation)]}, "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}
+    )
+    with _asking() as client:
+        waiting = client.read_flow_runs(flow_run_filter=wanted)
+        for flow_run in waiting:
+            client.set_flow_run_state(flow_run.id, Cancelled(message=why), force=True)
+    return len(waiting)
+
+
+def has_server() -> bool:
+    """Tell whether this process knows a Prefect server: a run from a shell need not."""
+    return bool(PREFECT_API_URL.value())
+
+
+def _tag(escalation: str) -> str:
+    return f"escalation:{escalation}"
+
+
+@contextmanager
+def _asking() -> Generator[SyncPrefectClient]:
+    try:
+        with get_client(sync_client=True, httpx_settings={"timeout": _SECONDS}) as client:
+            yield client
+    except (httpx.HTTPError, PrefectException) as error:
+        raise UnreachableError(
+            f"The Prefect server did not take what was asked of it ({type(error).__name__}): see its log."
+        ) from None
