@@ -7,9 +7,12 @@ from typing import Any
 
 import yaml
 
+from deployments.sandbox import vendor_sendgrid
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.node import PACKAGES
+from deployments.sandbox.vault import Vault, plain_password
+from deployments.sandbox.vendor_pager import TOKEN
 
 # A demo does not wait half a minute, and the miniatures are small.
 OUTAGE = {"healthy_for": "PT3S", "memory_limit_mib": 200, "stuck_after": "PT1S"}
@@ -24,6 +27,7 @@ def write_profiles(state: Path, endpoints: Endpoints) -> Path:
         changes["state_directory"] = str(state / "runbooks")
         changes["outage"] = OUTAGE
         profile = yaml.safe_load((_SERVICES / f"{name}.yaml").read_text(encoding="utf-8"))
+        changes["escalation"] = _reach_people(Vault(state / "secrets"), endpoints, profile["contacts"][0])
         text = yaml.safe_dump(_merge(profile, changes), sort_keys=False, allow_unicode=True)
         (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder
@@ -86,6 +90,18 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
             ],
             "backup": {"destination": destination},
         },
+    }
+
+
+def _reach_people(vault: Vault, endpoints: Endpoints, first: dict[str, Any]) -> dict[str, str]:
+    """Let the doubles take what people are sent: the first contact has a pager, the others e-mail."""
+    pager = f"{endpoints.vendors.removeprefix('http://')}/pager/{vault.once(TOKEN, plain_password)}"
+    vault.write("on-call-channel", f"json://{pager}")
+    vault.write("mail-key", vendor_sendgrid.KEY_PREFIX + vault.read(vendor_sendgrid.KEY))
+    first["channels"] = [f"file:{vault.path('on-call-channel')}"]
+    return {
+        "sendgrid_url": f"{endpoints.vendors}/sendgrid",
+        "sendgrid_key": f"file:{vault.path('mail-key')}",
     }
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from typing import Any
 
 import httpx
 
@@ -16,7 +17,7 @@ STOP_SECONDS = 2
 
 
 class Vendors:
-    """Google's token endpoint, Stripe and SendGrid, in one process."""
+    """Google's token endpoint, Stripe, SendGrid and a pager, in one process."""
 
     name = "vendors"
 
@@ -73,6 +74,21 @@ class Vendors:
             raise SandboxError(f"The vendors' doubles do not answer ({type(error).__name__}).") from error
         if not answer.is_success:
             raise SandboxError(f"The vendors' doubles answered {answer.status_code}: {answer.text}")
+
+    def read_kept(self, vendor: str) -> list[dict[str, Any]]:
+        """Return what people were sent through a vendor since its process started.
+
+        Raises:
+            SandboxError: the doubles do not run, or the vendor is unknown.
+        """
+        headers = {"Authorization": f"Bearer {self._vault.read(CONTROL)}"}
+        try:
+            answer = httpx.get(f"{self.address}/control/{vendor}/kept", headers=headers, timeout=5)
+        except httpx.HTTPError as error:
+            raise SandboxError(f"The vendors' doubles do not answer ({type(error).__name__}).") from error
+        if not answer.is_success:
+            raise SandboxError(f"The vendors' doubles answered {answer.status_code}: {answer.text}")
+        return list(answer.json()["kept"])
 
     def _missing(self) -> str | None:
         try:

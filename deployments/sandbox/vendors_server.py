@@ -1,7 +1,8 @@
 """The process of the vendors' doubles: `python -m deployments.sandbox.vendors_server STATE PORT`.
 
-Each vendor is below its name: /stripe/v1/balance, /sendgrid/v3/scopes, /google/token. How it behaves is
-changed through /control, with the secret of the vault, and outlives the process.
+Each vendor is below its name: /stripe/v1/balance, /sendgrid/v3/scopes, /google/token, /pager. What
+people were sent is kept and read at /control/sendgrid/kept and /control/pager/kept. How it
+behaves is changed through /control, with the secret of the vault, and outlives the process.
 """
 
 import hmac
@@ -17,6 +18,7 @@ from socketserver import TCPServer
 from deployments.sandbox.ports import HOST
 from deployments.sandbox.vault import Vault, write_private
 from deployments.sandbox.vendor_google import Google
+from deployments.sandbox.vendor_pager import Pager
 from deployments.sandbox.vendor_protocol import MODES, Conduct, Vendor, VendorAnswer, VendorRequest
 from deployments.sandbox.vendor_sendgrid import SendGrid
 from deployments.sandbox.vendor_stripe import Stripe
@@ -34,7 +36,12 @@ class Doubles(ThreadingHTTPServer):
         """Listen, and behave as was told last."""
         vault = Vault(state / "secrets")
         address = f"http://{HOST}:{port}"
-        vendors: list[Vendor] = [Google(vault, f"{address}/google"), Stripe(vault), SendGrid(vault)]
+        vendors: list[Vendor] = [
+            Google(vault, f"{address}/google"),
+            Stripe(vault),
+            SendGrid(vault),
+            Pager(vault),
+        ]
         self.vendors = {vendor.name: vendor for vendor in vendors}
         self.control_secret = vault.read(CONTROL)
         self._file = state / "vendors.json"
@@ -81,6 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _control(self, request: VendorRequest) -> VendorAnswer:
         if not hmac.compare_digest(request.key or "", self.server.control_secret):
             return VendorAnswer(401, {"error": "The control path wants its secret as bearer token."})
+        name, _, what = request.path.partition("/")
+        if what == "kept" and name in self.server.vendors:
+            return VendorAnswer(200, {"kept": getattr(self.server.vendors[name], "kept", [])})
         if request.path not in self.server.vendors:
             return VendorAnswer(404, {"error": "There is no such vendor here."})
         if request.method == "PUT":

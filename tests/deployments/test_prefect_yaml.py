@@ -97,6 +97,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         for entry in DEPLOYMENTS
     )
     runbooks = (
+        "acknowledge",
         "audit-log-cleanup",
         "auth-triage",
         "check-audit-trail",
@@ -107,6 +108,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "database-report",
         "emergency-backup",
         "ensure-indexes",
+        "escalate",
         "health-check",
         "install-service-unit",
         "log-report",
