@@ -101,12 +101,12 @@ def translated(where: str) -> Generator[None]:
     """Raise the driver's errors as ours, naming the server."""
     try:
         yield
-    except OperationFailure as error:
-        raise _judge_failure(where, error) from error
     except (AutoReconnect, NetworkTimeout, ExecutionTimeout, WaitQueueTimeoutError) as error:
         raise UnreachableError(
             f"{where} does not answer: check that it runs and that the network lets us through."
         ) from error
+    except OperationFailure as error:
+        raise _judge_failure(where, error) from error
     except PyMongoError as error:
         raise SourceError(f"{where}: {type(error).__name__}, the driver gave up.") from error
 

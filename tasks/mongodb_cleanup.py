@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
+import pymongo
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.raw_bson import RawBSONDocument
@@ -34,6 +35,8 @@ _MAJORITY: Final = WriteConcern("majority")
 _STRANGERS: Final = 4
 _GROWTH: Final = 8
 _PAGE: Final = 200
+# A server keeps a transaction that nobody ends for a minute: a new one must outlast it.
+_TRANSACTION_SECONDS: Final = 90
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,8 @@ class MongodbCleanup:
             if not has_transactions(client):
                 deleted = deleting(None, collection=collection)
             else:
-                with client.start_session() as session:
+                # The driver would try a lost commit again for two minutes, whoever waits for us.
+                with pymongo.timeout(_TRANSACTION_SECONDS), client.start_session() as session:
                     deleted = session.with_transaction(
                         partial(deleting, collection=collection),
                         read_concern=ReadConcern("snapshot"),

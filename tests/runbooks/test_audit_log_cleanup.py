@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -31,6 +32,7 @@ from tests.runbooks.conftest import (
     Ledgers,
     MongodbDatabase,
     PostgresqlDatabase,
+    Proxy,
     artifacts_of,
     completed,
     failed,
@@ -375,6 +377,32 @@ def test_rows_that_a_trigger_keeps_are_named_and_not_in_the_archive(ledgers: Led
     said = failed(log.clean())
     assert "2 entries of audit were not deleted, although they are there and nobody changed them" in said
     log.must_have_archived(old - kept, before - old | kept)
+
+
+@pytest.mark.usefixtures("quick_retries")
+@pytest.mark.parametrize("lost", ["the order", "the answer"])
+def test_a_server_that_goes_away_in_the_middle_of_a_deletion_loses_nothing_and_doubles_nothing(
+    log: Audited, proxies: Callable[..., Proxy], lost: str
+) -> None:
+    before, old = log.entries(), log.old()
+    ordered: list[bytes] = []
+    answers: list[bytes] = []
+
+    def cut(data: bytes, from_client: bool) -> bool:
+        if from_client and b"commitTransaction" in data:
+            ordered.append(data)
+            return lost == "the answer" or (lost == "the order" and len(ordered) > 1)
+        if lost == "the answer" and not from_client and ordered and not answers:
+            answers.append(data)
+            return False
+        return True
+
+    url = log.ledger.database.url
+    proxy = proxies(urlsplit(url).port, cut)
+    log.ledger.write_env(url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/"))
+    completed(log.clean())
+    assert len(ordered) > 1
+    log.must_have_archived(old, before - old)
 
 
 # --- It is killed ---
