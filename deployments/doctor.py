@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from deployments.doctor_contacts import examine_contacts
 from deployments.doctor_data import examine_cleanup, examine_indexes
 from flows.decisions.backup_freshness import judge_freshness
 from tasks.backup_sets import open_repository
@@ -66,6 +67,7 @@ def examine(path: Path) -> Problems:
         examine_cleanup,
         _examine_store,
         _examine_backups,
+        examine_contacts,
     )
     for check in checks:
         try:

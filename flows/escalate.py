@@ -11,6 +11,7 @@ from flows.decisions.remediation import tell_problem
 from flows.escalating import climb
 from tasks.conclusion import failing_in_one_sentence
 from tasks.escalation_rendering import publish_ladder
+from tasks.escalation_runs import start_again
 from tasks.escalations import begin_escalation, name_escalation
 from tasks.http_probe import observe_health
 from tasks.log_masking import mask
@@ -20,7 +21,7 @@ from tasks.records.service import ServiceProfile
 from tasks.run_context import read_clock
 
 
-@flow(name="escalate", flow_run_name="{service} {level}")
+@flow(name="escalate", flow_run_name="{service} {level}", on_crashed=[start_again])
 @failing_in_one_sentence
 def escalate(  # noqa: PLR0913, PLR0917  why people are needed, and whose turn it is
     service: str,

@@ -10,6 +10,7 @@ from flows.remediating import remediate
 from flows.triaging import diagnose_now
 from tasks.conclusion import failing_in_one_sentence
 from tasks.diagnosis_rendering import publish_diagnosis
+from tasks.handing_over import hand_over
 from tasks.profiles import load_service
 from tasks.run_context import observe_run
 
@@ -27,7 +28,8 @@ def outage_triage(service: str, dry_run: bool = False) -> State[Any]:
     broken, since when, why we think so and what to do; finish what a killed triage began. If there are
     remedies against all causes: show the plan; wait for approval unless the profile allows it at once;
     observe and diagnose again; free the port, reset the connections, restart, as planned, and ask the kill
-    switch before each; prove that the service stays healthy; show the page again with what was done.
+    switch before each; prove that the service stays healthy; show the page again with what was done. Where
+    people are needed, tell them by escalate.
 
     Rollback: an application that was down and does not become healthy is stopped again, and people are told;
     nothing else can be taken back. A killed run is finished by the next one, and its remedies count.
@@ -46,4 +48,7 @@ def outage_triage(service: str, dry_run: bool = False) -> State[Any]:
         after.outcome == "not needed" and diagnosis.verdict != "degraded"
     ):
         return Completed(message=message)
+    if not dry_run:
+        cause = diagnosis.causes[0].name if diagnosis.causes else ""
+        message += f" {hand_over(profile, run, message, cause, diagnosis.verdict)}"
     return Failed(message=message)

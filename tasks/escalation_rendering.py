@@ -40,7 +40,7 @@ def render_ladder(
                 step.kind,
                 step.level,
                 step.contact or step.by,
-                " ".join(word for word in (step.channel, step.said) if word),
+                "; ".join(word for word in (step.channel, step.said) if word),
             )
             for step in record.steps
         ),

@@ -7,8 +7,10 @@ from typing import Any, Final
 from uuid import UUID
 
 import httpx
+from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Scheduled
@@ -18,6 +20,7 @@ from tasks.records.service import ServiceProfile
 from tasks.retrying import retried
 
 DEPLOYMENT: Final = "escalate"
+_AGAIN: Final = "again:"
 _SECONDS = 10.0
 
 
@@ -77,6 +80,19 @@ def call_off_levels(profile: ServiceProfile, escalation: str, why: str) -> int:
         for flow_run in waiting:
             client.set_flow_run_state(flow_run.id, Cancelled(message=why), force=True)
     return len(waiting)
+
+
+def start_again(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
+    """Start a run of ``escalate`` that died once more: it may have died before it made the next level's.
+
+    The worker calls this. What the run did stands on the host, and is not done again.
+    """
+    del flow, state
+    if not (flow_run.idempotency_key or "").startswith(_AGAIN):
+        parameters = flow_run.parameters
+        start_escalate(
+            str(parameters["service"]), parameters, f"{_AGAIN}{flow_run.id}", tags=tuple(flow_run.tags)
+        )
 
 
 def has_server() -> bool:

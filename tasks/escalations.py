@@ -34,6 +34,8 @@ def begin_escalation(profile: ServiceProfile, opening: Opening, level: str) -> E
     with _locked(profile) as folder:
         for record in reversed(_read_all(folder)):
             if record.end is None:
+                if opening.reason == record.opening.reason:
+                    return record
                 said = opening.reason
                 joined = EscalationStep(at=opening.at, kind="joined", level=level, said=said)
                 _append(folder, record.opening.id, joined.model_dump_json(exclude_defaults=True))
