@@ -15,7 +15,7 @@ def examine_contacts(profile: ServiceProfile) -> Iterator[str]:
     """Yield a sentence for each way to a contact that leads nowhere, and for whom none is left."""
     escalation = profile.escalation
     if not escalation.levels:
-        yield "nobody is told when something is wrong: fill escalation.levels, see docs/how-to/who-is-told.md."
+        yield "nobody is told of anything: fill escalation.levels, see docs/how-to/who-is-told.md."
         return
     if escalation.link_key is not None:
         yield from _tell_unresolved("escalation.link_key", escalation.link_key)
