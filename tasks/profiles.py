@@ -1,17 +1,15 @@
 """Load service profiles. A wrong one is refused with the file, the line, the field and what was expected."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from tasks.errors import ConfigurationError
 from tasks.records.service import ServiceProfile
+from tasks.yaml_sections import read_section
 
 SERVICES_VARIABLE = "RUNBOOK_SERVICES"
 _DEFAULT_FOLDER = Path(__file__).parent.parent / "deployments" / "services"
@@ -29,22 +27,7 @@ def list_services(folder: Path) -> tuple[str, ...]:
 
 def read_profile(path: Path) -> ServiceProfile:
     """Given a profile's file, return the profile; raise ``ConfigurationError`` saying where it is wrong."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"The profile {path} cannot be read: {error}.") from None
-    try:
-        # YAML's own reader takes the last of two fields of one name, and says nothing.
-        for line, field in _fields_given_twice(yaml.compose(text)):
-            raise ConfigurationError(
-                f"The profile {path} is wrong at line {line}, {field}: it is given twice."
-            )
-        profile = ServiceProfile.model_validate(yaml.safe_load(text))
-    except ValidationError as error:
-        raise ConfigurationError(_describe(path, text, error)) from None
-    except (yaml.YAMLError, ValueError) as error:
-        # A date that the calendar does not have is a bare ValueError.
-        raise ConfigurationError(f"The profile {path} is no YAML: {error}.") from None
+    profile = read_section(path, ServiceProfile, "profile")
     if profile.name != path.stem:
         raise ConfigurationError(
             f"The profile {path} calls its service '{profile.name}': file and service have one name."
@@ -61,57 +44,3 @@ def load_service(name: str) -> ServiceProfile:
         known = ", ".join(list_services(folder)) or "none"
         raise ConfigurationError(f"There is no service '{name}' in {folder}; known services: {known}.")
     return read_profile(path)
-
-
-def _fields_given_twice(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
-    """Yield line and name of every field that stands in its section already."""
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                yield key.start_mark.line + 1, key.value
-            seen.add(str(key.value))
-            yield from _fields_given_twice(value)
-
-
-def _describe(path: Path, text: str, error: ValidationError) -> str:
-    root = yaml.compose(text)
-    problems = []
-    for detail in error.errors(include_url=False, include_input=False):
-        field = ".".join(str(part) for part in detail["loc"]) or "the profile"
-        line = _line_of(root, detail["loc"])
-        problems.append(f"line {line}, {field}: {_expected(detail)}")
-    return f"The profile {path} is wrong at " + "; ".join(problems) + "."
-
-
-def _expected(detail: ErrorDetails) -> str:
-    """Say what the field should have been."""
-    if detail["type"] == "extra_forbidden":
-        known = ", ".join(_fields_beside(detail["loc"]))
-        return f"there is no such field; known here: {known}"
-    return detail["msg"]
-
-
-def _fields_beside(location: Sequence[int | str]) -> list[str]:
-    section: type[BaseModel] = ServiceProfile
-    for part in location[:-1]:
-        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]  # sections are models
-    return list(section.model_fields)
-
-
-def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int:
-    """Return the line of the deepest part of the location that the document has."""
-    line = 1
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = [(key, value) for key, value in node.value if key.value == part]
-            if not found:
-                break
-            key, node = found[0]
-            line = key.start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line

@@ -69,7 +69,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_file_of_another_user_is_named_with_what_to_do(tmp_path: Path) -> None:
     path = secret_file(tmp_path, mode=0o000)
     if os.geteuid() != 0:
-        with pytest.raises(AccessDeniedError, match="make the worker's user its owner"):
+        with pytest.raises(AccessDeniedError, match="make the user that this runs as its owner"):
             resolve(f"file:{path}")
         return
     # Root may read everything, so the question is asked as somebody else, who imported all before.
@@ -82,7 +82,7 @@ def test_a_file_of_another_user_is_named_with_what_to_do(tmp_path: Path) -> None
     command = [sys.executable, "-c", script, str(pwd.getpwnam("nobody").pw_uid), f"file:{path}"]
     said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     assert said.startswith("AccessDeniedError"), said
-    assert "make the worker's user its owner" in said
+    assert "make the user that this runs as its owner" in said
 
 
 @pytest.mark.usefixtures("prefect_server")

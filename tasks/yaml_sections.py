@@ -1,0 +1,103 @@
+"""Read a section of YAML. A wrong one is refused with the file, the line, the field and what was expected."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from tasks.errors import ConfigurationError
+from tasks.records.section import Section
+
+_Read = TypeVar("_Read", bound=Section)
+
+
+def read_section(path: Path, model: type[_Read], called: str) -> _Read:
+    """Given a file, its model and what people call it, return what it says.
+
+    Raise ``ConfigurationError`` saying where it is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"The {called} {path} cannot be read: {error}.") from None
+    try:
+        # YAML's own reader takes the last of two fields of one name, and says nothing.
+        for line, field in _fields_given_twice(yaml.compose(text)):
+            raise ConfigurationError(
+                f"The {called} {path} is wrong at line {line}, {field}: it is given twice."
+            )
+        return model.model_validate(yaml.safe_load(text))
+    except ValidationError as error:
+        found = "; ".join(_describe(text, model, f"the {called}", error))
+        raise ConfigurationError(f"The {called} {path} is wrong at {found}.") from None
+    except (yaml.YAMLError, ValueError) as error:
+        # A date that the calendar does not have is a bare ValueError.
+        raise ConfigurationError(f"The {called} {path} is no YAML: {error}.") from None
+
+
+def _fields_given_twice(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
+    """Yield line and name of every field that stands in its section already."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                yield key.start_mark.line + 1, key.value
+            seen.add(str(key.value))
+            yield from _fields_given_twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _fields_given_twice(value)
+
+
+def _describe(text: str, model: type[BaseModel], called: str, error: ValidationError) -> Iterator[str]:
+    root = yaml.compose(text)
+    for detail in error.errors(include_url=False, include_input=False):
+        field = ".".join(str(part) for part in detail["loc"]) or called
+        yield f"line {_line_of(root, detail['loc'])}, {field}: {_expected(detail, model)}"
+
+
+def _expected(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    """Say what the field should have been."""
+    if detail["type"] == "extra_forbidden":
+        known = ", ".join(_fields_beside(detail["loc"], model))
+        return f"there is no such field; known here: {known}"
+    return detail["msg"]
+
+
+def _fields_beside(location: Sequence[int | str], model: type[BaseModel]) -> list[str]:
+    for part in location[:-1]:
+        # A place in a list is no field: its items' model is known from the list's.
+        if isinstance(part, str) and part in model.model_fields:
+            model = _model_in(model.model_fields[part].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """Return the model that a field, or each item of a list, is of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in {Union, UnionType, tuple}:
+        return next(filter(None, map(_model_in, get_args(annotation))), None)
+    return None
+
+
+def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int:
+    """Return the line of the deepest part of the location that the document has."""
+    line = 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(key, value) for key, value in node.value if key.value == part]
+            if not found:
+                break
+            key, node = found[0]
+            line = key.start_mark.line + 1
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
