@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import prefect.settings
 import pytest
 import yaml
 
+from deployments.alerts.configuration import CONFIGURATION_VARIABLE
 from tasks.profiles import SERVICES_VARIABLE
 from tasks.records.service import ServiceProfile
 
@@ -65,7 +67,7 @@ def test_systemd_would_have_something_against_a_typo(change: tuple[str, str], tm
 def test_prefect_knows_the_command_and_the_options_that_a_unit_starts(unit: Path) -> None:
     program, *words = setting(unit, "ExecStart").split()
     assert program == "/opt/runbooks/.venv/bin/python"
-    command = words[: next(place for place, word in enumerate(words) if word.startswith("--"))]
+    command = list(takewhile(lambda word: not word.startswith("--"), words))
     shown = subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, check=True)
     assert {word for word in words if word.startswith("--")} <= set(shown.stdout.split())
 
@@ -101,7 +103,7 @@ def test_every_variable_is_one_that_somebody_reads(file: Path) -> None:
     names = re.findall(r"^(\w+)=", file.read_text(encoding="utf-8"), re.MULTILINE)
     assert names
     for name in names:
-        assert name in {"DO_NOT_TRACK", SERVICES_VARIABLE} or is_setting(name)
+        assert name in {"DO_NOT_TRACK", SERVICES_VARIABLE, CONFIGURATION_VARIABLE} or is_setting(name)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.name))
