@@ -68,6 +68,7 @@ bench: $(INSTALLED) ## Measure speed and memory against the runbook's own comman
 	@$(BIN)/python -m benchmarks.restore
 	@$(BIN)/python -m benchmarks.cleanup
 	@$(BIN)/python -m benchmarks.outage
+	@$(BIN)/python -m benchmarks.alerts
 
 clean: down ## Stop everything and remove what was installed and made
 	@rm -rf $(VENV) .tools .sandbox deployments/sandbox/node_modules
