@@ -15,6 +15,7 @@ from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_done, publish_runbook_plan
 from tasks.availability import await_healthy_for
 from tasks.errors import RefusedError, RunbookError
+from tasks.handing_over import hand_over
 from tasks.http_probe import await_health, observe_health
 from tasks.journal import Journal
 from tasks.kill_switch import read_hold
@@ -29,6 +30,7 @@ from tasks.run_context import Run, read_clock
 
 _RESTART: Final = "restart"
 _HEALTHY_ALREADY: Final = "The service is healthy by now: nothing was done to it."
+_FOR_APPROVAL: Final = "A triage knows what to do and waits for your approval in the Prefect UI:"
 _FOR_PEOPLE: Final = "People are needed: the report says what for."
 
 
@@ -116,6 +118,8 @@ def _find_other_causes(shown: RemediationPlan, fresh: RemediationPlan) -> str | 
 def _carry_out(attempt: Attempt) -> Remediated:
     profile, run, plan = attempt.profile, attempt.run, attempt.plan
     try:
+        if run.deployed and (plan.needs_approval or RUNBOOK in profile.approval.required_for):
+            hand_over(profile, run, f"{_FOR_APPROVAL} {plan.summary}", plan.steps[0].cause)
         approve(profile, plan, run, always=plan.needs_approval)
         with mutating(profile, run, plan) as journal:
             if not _is_still_so(attempt):

@@ -277,6 +277,6 @@ def test_a_triage_hands_over_once_an_hour_and_not_from_a_shell(ladder: Ladder) -
     shell = run.model_copy(update={"deployed": False})
     assert hand_over.fn(profile, shell, "x") == "Nobody was told: this run was started at a shell."
     undeployed = profile.model_copy(update={"name": "undeployed"})
-    assert hand_over.fn(undeployed, run, "x") == (
+    assert hand_over(undeployed, run, "x") == (
         "People could not be told: The Prefect server has no deployment escalate/undeployed: run make deploy."
     )

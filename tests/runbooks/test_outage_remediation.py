@@ -12,6 +12,7 @@ from uuid import UUID
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
@@ -248,14 +249,40 @@ def answer(run_id: UUID) -> None:
         client.resume_flow_run(run_id, run_input={"decision": "approve", "name": "Ada"})
 
 
-def test_what_the_profile_does_not_allow_waits_for_approval_and_is_done_then(service: Ledger) -> None:
+@pytest.fixture
+def called(service: Ledger) -> Iterator[Callable[[], list[str]]]:
+    """Why people were called for the service, which has somebody to call."""
+    level = {"name": "team", "contacts": ["Team"], "acknowledge_within": "PT30M"}
+    people: dict[str, Any] = {"contacts": [{"name": "Team", "email": "team@example.com"}]}
+    service.change(**people, escalation={"levels": [level]})
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow_from_name("escalate")
+        deployment = client.create_deployment(flow_id, name=service.name, enforce_parameter_schema=False)
+        wanted = FlowRunFilter.model_validate({"deployment_id": {"any_": [str(deployment)]}})
+        before = {run.id for run in client.read_flow_runs(flow_run_filter=wanted)}
+
+        def read() -> list[str]:
+            runs = client.read_flow_runs(flow_run_filter=wanted)
+            return [str(run.parameters["reason"]) for run in runs if run.id not in before]
+
+        yield read
+    service.change(escalation={"levels": []})
+
+
+def test_what_the_profile_does_not_allow_waits_for_approval_and_is_done_then(
+    service: Ledger, called: Callable[[], list[str]]
+) -> None:
+    """Somebody is called once, for the approval."""
     allow(service)
     stop(service)
     run_id = deploy()
     assert go_on(service, run_id).name == "Suspended"
     assert past(service) == []
+    (reason,) = called()
+    assert reason.startswith("A triage knows what to do and waits for your approval in the Prefect UI: ")
     answer(run_id)
     assert "healthy again" in completed(go_on(service, run_id))
+    assert len(called()) == 1
     assert past(service) == [("restart", "healthy again")]
     assert events(service) == ["approved", "began", "finished"]
 
