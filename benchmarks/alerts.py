@@ -4,8 +4,8 @@
 
 For the intake, the receiver has one core and the senders another; each post is an alert of its own, kept on
 the disk and synced before its answer, and no Prefect server is there. For the runs, a sandbox of the
-benchmark's own with Prefect's server and one worker: an alert is posted, and what is compared is the time until
-its run is created and until the triage begins, with the same through Prefect's own event and an automation.
+benchmark's own with Prefect's server and one worker: an alert is posted, and what is compared is the time
+until its run is created and until the triage begins, with the same through Prefect's event and an automation.
 """
 
 import argparse

@@ -1,18 +1,19 @@
 """How an escalation goes on: the next run first, then one contact after the other, each claimed and told."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
-from flows.decisions.escalation import AFTER_LAST, is_deaf, plan_escalation
-from flows.decisions.escalation_message import write_message, write_recovery
-from tasks.acknowledgement_links import make_contact_link
-from tasks.errors import RunbookError
+from flows.decisions.escalation import AFTER_LAST, is_deaf, plan_escalation, plan_everybody
+from flows.decisions.escalation_message import NO_RECORD, write_message, write_recovery
+from tasks.contact_links import make_contact_link
+from tasks.errors import RunbookError, StoreFullError
 from tasks.escalation_runs import call_off_levels, has_server, schedule_level
 from tasks.escalations import claim_end, claim_telling, read_escalation, record_step
 from tasks.notifying import tell
-from tasks.records.escalation import EscalationPlan, EscalationRecord, EscalationStep, StepKind, Told
+from tasks.records.escalation import EscalationPlan, EscalationRecord, EscalationStep, Opening, StepKind, Told
 from tasks.records.service import ServiceProfile
 from tasks.run_context import read_clock
 
@@ -58,6 +59,21 @@ def climb(profile: ServiceProfile, escalation: str, level: str, *, healthy: bool
     return climbing
 
 
+def call_everybody(profile: ServiceProfile, opening: Opening, level: str, why: str) -> str:
+    """Tell the whole ladder from a level on, and return what became of it: without a record nobody is next."""
+    steps = (_step(opening.at, "not told").model_copy(update={"said": f"{NO_RECORD} {why}"}),)
+    record = EscalationRecord(opening=opening, steps=steps)
+    plan = plan_everybody(profile.escalation, level)
+    contacts = {contact.name: contact for contact in profile.contacts}
+    told = [
+        tell(profile, contacts[name], write_message(profile, record, plan, one, None))
+        for one, name in plan.tell
+    ]
+    reached = ", ".join(f"{one.contact} by {one.channel}" for one in told if one.channel)
+    failures = " ".join(failure for one in told for failure in one.failures)
+    return f"{profile.name}: {NO_RECORD} Told: {reached or 'nobody'}. {why} {failures}".strip()
+
+
 def _schedule(climbing: Climbing) -> None:
     """Make the next level's run before anybody is told; without it people are told all the more."""
     plan = climbing.plan
@@ -79,8 +95,12 @@ def _tell(climbing: Climbing, level: str, name: str) -> None:
     profile, escalation = climbing.profile, climbing.escalation
     now = read_clock()
     record = climbing.read()
-    if not claim_telling(profile, escalation, _step(now, "telling", level, name)):
-        return
+    try:
+        if not claim_telling(profile, escalation, _step(now, "telling", level, name)):
+            return
+    except StoreFullError as error:
+        # A full disk is a reason to call people, and none to be silent.
+        climbing.problems.append(f"Whom this run told is not remembered: {error}")
     contact = next(one for one in profile.contacts if one.name == name)
     link = _link(climbing, record, level, name, now)
     told = tell(profile, contact, write_message(profile, record, climbing.plan, level, link))
@@ -88,7 +108,8 @@ def _tell(climbing: Climbing, level: str, name: str) -> None:
     said = " ".join(told.failures)
     kind: StepKind = "told" if told.channel else "not told"
     step = _step(read_clock(), kind, level, name).model_copy(update={"channel": told.channel, "said": said})
-    record_step(profile, escalation, step)
+    with suppress(StoreFullError):
+        record_step(profile, escalation, step)
 
 
 def _link(

@@ -1,23 +1,20 @@
 """Links by which somebody who was told says that they have seen it: signed, for a while, and used once.
 
 A token is the link's content as base64url JSON, a dot, and its HMAC-SHA256 as base64url. Who signs and who
-checks share ``escalation.link_key``.
+checks share ``escalation.link_key``. Without Prefect: the receiver of alerts checks them too.
 """
 
 import base64
 import binascii
 import hashlib
 import hmac
-import secrets
 from collections.abc import Callable
 from datetime import datetime
 
 from pydantic import ValidationError
 
-from tasks.credentials import resolve
 from tasks.errors import AlreadyExistsError, RefusedError
 from tasks.records.escalation import AcknowledgementLink
-from tasks.records.service import ServiceProfile
 
 PATH = "/acknowledge"
 
@@ -26,27 +23,6 @@ def make_token(link: AcknowledgementLink, key: str) -> str:
     """Given what a link holds, return it as a token signed by the key."""
     content = _encode(link.model_dump_json().encode())
     return f"{content}.{_sign(content, key)}"
-
-
-def make_contact_link(
-    profile: ServiceProfile, escalation: str, level: str, contact: str, expires: datetime
-) -> str | None:
-    """Given who is told, return the link that they follow; None where the profile has no receiver.
-
-    Raise ``ConfigurationError`` or ``AccessDeniedError`` if the reference to the key leads nowhere.
-    """
-    care = profile.escalation
-    if care.receiver_url is None or care.link_key is None:
-        return None
-    link = AcknowledgementLink(
-        id=secrets.token_hex(12),
-        escalation=escalation,
-        service=profile.name,
-        level=level,
-        contact=contact,
-        expires=expires,
-    )
-    return f"{care.receiver_url.rstrip('/')}{PATH}?token={make_token(link, resolve(care.link_key))}"
 
 
 def check_token(token: str, key: str, now: datetime, is_used: Callable[[str], bool]) -> AcknowledgementLink:

@@ -3,50 +3,31 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from deployments.alerts.acknowledging import acknowledging
 from deployments.alerts.authentication import (
     Authenticated,
-    TokenBuckets,
     authenticate,
     demand_credentials,
 )
-from deployments.alerts.configuration import Configured
-from deployments.alerts.dispatcher import Dispatcher
 from deployments.alerts.folding import keep
 from deployments.alerts.incoming import Alert, Delivery, Kept
+from deployments.alerts.intake import Parts, read_body, written
 from deployments.alerts.mapping import decide
-from deployments.alerts.measures import Measures
 from deployments.alerts.overview import render_overview
 from deployments.alerts.payloads import read_alertmanager, read_generic
 from deployments.alerts.refusals import Refusal
-from deployments.alerts.store import Store
 from tasks.errors import UnreachableError
 
 _UNKNOWN = "unknown"
-_WRITING_SECONDS = 10.0
-_Done = TypeVar("_Done")
 _NOSNIFF = {"X-Content-Type-Options": "nosniff"}
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What the paths work on."""
-
-    configured: Configured
-    store: Store
-    dispatcher: Dispatcher
-    measures: Measures
-    buckets: TokenBuckets
 
 
 def build_application(parts: Parts) -> Starlette:
@@ -80,6 +61,7 @@ def build_application(parts: Parts) -> Starlette:
             Route("/alertmanager", receive, methods=["POST"]),
             Route("/grafana", receive, methods=["POST"]),
             Route("/generic/{mapping}", receive, methods=["POST"]),
+            *acknowledging(parts),
             Route("/", overview),
             Route("/metrics", metrics),
             Route("/health", health),
@@ -94,7 +76,7 @@ async def _receive(parts: Parts, request: Request) -> Response:
     source = _UNKNOWN
     try:
         demand_credentials(parts.configured, request.headers)
-        body = await _read_body(request, parts.configured)
+        body = await read_body(request, parts.configured)
         sender = authenticate(parts.configured, path, request.headers, body, time.time())
         source = sender.source.name
         parts.buckets.take(source, time.monotonic())
@@ -122,25 +104,6 @@ async def _receive(parts: Parts, request: Request) -> Response:
     return JSONResponse({"alerts": answer}, 202)
 
 
-async def _read_body(request: Request, configured: Configured) -> bytes:
-    """Read what was posted, no more and no longer than the limits say."""
-    limits = configured.receiver.limits
-    too_large = Refusal(413, "oversized", f"The post has more than {limits.body_bytes} bytes.")
-    announced = request.headers.get("content-length", "0")
-    if announced.isascii() and announced.isdigit() and int(announced) > limits.body_bytes:
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.post_seconds):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > limits.body_bytes:
-                    raise too_large
-    except TimeoutError:
-        raise Refusal(408, "slow", f"The post took longer than {limits.post_seconds:g} s.") from None
-    return bytes(body)
-
-
 def _read_alerts(parts: Parts, request: Request, body: bytes) -> tuple[Alert, ...]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -160,20 +123,13 @@ async def _keep(parts: Parts, sender: Authenticated, alerts: tuple[Alert, ...]) 
         signature_expires=sender.expires,
     )
     now = time.time()
-    return await _written(parts.store.submit(lambda rows: keep(rows, delivery, now)))
-
-
-async def _written(future: "Future[_Done]") -> _Done:
-    try:
-        return await asyncio.wait_for(asyncio.wrap_future(future), _WRITING_SECONDS)
-    except TimeoutError:
-        raise UnreachableError(f"The disk did not take it within {_WRITING_SECONDS:g} s.") from None
+    return await written(parts.store.submit(lambda rows: keep(rows, delivery, now)))
 
 
 async def _health(parts: Parts) -> Response:
     """Answer 200 only if a post would be kept now: it writes and syncs."""
     now = time.time()
-    await _written(
+    await written(
         parts.store.submit(
             lambda rows: rows.execute("INSERT OR REPLACE INTO pulse VALUES (0, ?)", (now,)).rowcount
         )

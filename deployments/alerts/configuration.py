@@ -102,6 +102,9 @@ class Receiver(Section):
         description="An alert of which nothing was heard for so long is forgotten (ISO 8601 duration)",
     )
     limits: Limits = Field(default=Limits(), description="What one sender may take")
+    link_key: LocalReference | None = Field(
+        default=None, description="Reference to the key of the profiles' escalation.link_key"
+    )
     sources: tuple[Source, ...] = Field(min_length=1, description="Who may send alerts")
     routes: tuple[Route, ...] = Field(default=(), description="Which alerts start which runbook")
 
@@ -155,6 +158,7 @@ class Configured:
     receiver: Receiver
     mappings: Mapping[str, GenericMapping]
     secrets: Mapping[str, str]
+    link_key: str | None
 
     @property
     def database(self) -> Path:
@@ -180,21 +184,25 @@ def read_configuration(path: Path) -> Configured:
         name: read_section(path.parent / "mappings" / f"{name}.yaml", GenericMapping, "mapping")
         for name in sorted(named)
     }
-    secrets = {source.name: _resolve(source) for source in receiver.sources}
+    secrets = {source.name: _resolve(_reference(source)) for source in receiver.sources}
     shared = Counter(secrets.values())
     for source in receiver.sources:
         if shared[secrets[source.name]] > 1:
             raise ConfigurationError(
                 f"{path}: the secret of source '{source.name}' is another one's too: give each its own."
             )
-    return Configured(receiver, mappings, secrets)
+    link_key = _resolve(receiver.link_key) if receiver.link_key else None
+    return Configured(receiver, mappings, secrets, link_key)
 
 
 def _is_generic(source: Source) -> bool:
     return source.path.startswith(_GENERIC)
 
 
-def _resolve(source: Source) -> str:
-    reference = source.bearer or (source.signature.key if source.signature else "")
+def _reference(source: Source) -> str:
+    return source.bearer or (source.signature.key if source.signature else "")
+
+
+def _resolve(reference: str) -> str:
     kind, _, name = reference.partition(":")
     return read_variable(name) if kind == "env" else read_secret_file(Path(name))

@@ -10,6 +10,8 @@ from pydantic import JsonValue
 
 # "over" is one that had resolved before anything else was heard of it: it starts nothing.
 State = Literal["received", "started", "unmapped", "refused", "over"]
+# Not a source of the configuration: people who follow a link.
+LINK_SOURCE = "acknowledgement-link"
 
 
 @dataclass(frozen=True)

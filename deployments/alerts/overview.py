@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final
 
+from deployments.alerts.incoming import LINK_SOURCE
 from deployments.alerts.measures import count_states
 
 _LONGEST: Final = 160
@@ -14,7 +15,8 @@ _SECTIONS: Final = (
     ("Waiting for a run", "state = 'received'"),
     ("Unmapped: write a route for them, or silence them where they come from", "state = 'unmapped'"),
     ("Refused", "state = 'refused'"),
-    ("Started and still firing", "state = 'started' AND resolved_at IS NULL"),
+    ("Acknowledged by a link", f"source = '{LINK_SOURCE}'"),
+    ("Started and still firing", f"state = 'started' AND resolved_at IS NULL AND source != '{LINK_SOURCE}'"),
     ("Started and resolved", "state = 'started' AND resolved_at IS NOT NULL"),
 )
 

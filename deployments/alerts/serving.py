@@ -4,11 +4,12 @@ import logging
 
 import uvicorn
 
-from deployments.alerts.application import Parts, build_application
+from deployments.alerts.application import build_application
 from deployments.alerts.authentication import TokenBuckets
 from deployments.alerts.configuration import Configured
 from deployments.alerts.connections import impatient
 from deployments.alerts.dispatcher import Dispatcher
+from deployments.alerts.intake import Parts
 from deployments.alerts.measures import Measures
 from deployments.alerts.prefect_runs import PrefectRuns
 from deployments.alerts.store import Store

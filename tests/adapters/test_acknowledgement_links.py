@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.acknowledgement_links import PATH, check_token, make_contact_link, make_token
+from tasks.acknowledgement_links import PATH, check_token, make_token
+from tasks.contact_links import make_contact_link
 from tasks.errors import AlreadyExistsError, ConfigurationError, RefusedError
 from tasks.records.escalation import AcknowledgementLink
 from tasks.records.service import ServiceProfile

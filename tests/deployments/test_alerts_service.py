@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE
 from typing import Any
@@ -30,10 +31,12 @@ from prefect.settings import PREFECT_API_URL
 from deployments.alerts.authentication import sign
 from deployments.alerts.prefect_runs import RESOLVED_KEY
 from deployments.sandbox.ports import is_free
+from tasks.acknowledgement_links import make_token
+from tasks.records.escalation import AcknowledgementLink
 
 PROJECT = Path(__file__).parents[2]
 NOWHERE = "http://127.0.0.1:9/api"
-TOKEN, KEY = "bearer-of-prometheus", "key-of-grafana"
+TOKEN, KEY, LINK_KEY = "bearer-of-prometheus", "key-of-grafana", "key-of-links"
 POOL = "operations"
 
 
@@ -60,6 +63,7 @@ class Service:
         document = {
             "listen": {"port": self.port},
             "state_directory": str(folder / "state"),
+            "link_key": "env:A1_LINK_KEY",
             "limits": {"posts_per_second": 100_000, "burst": 100_000, **limits},
             "sources": [
                 {"name": "prometheus", "path": "alertmanager", "bearer": "env:A1_TOKEN"},
@@ -87,6 +91,7 @@ class Service:
             "PREFECT_API_URL": api,
             "A1_TOKEN": TOKEN,
             "A1_KEY": KEY,
+            "A1_LINK_KEY": LINK_KEY,
         }
         self.log = (folder / "log").open("ab")
         self.process: subprocess.Popen[bytes] | None = None
@@ -314,22 +319,27 @@ def client(prefect_server: None) -> Iterator[SyncPrefectClient]:
         yield connected
 
 
+def deploy_empty(client: SyncPrefectClient, flow: str, service: str, *parameters: str) -> None:
+    properties = {name: {"type": "string"} for name in parameters}
+    client.create_deployment(
+        client.create_flow_from_name(flow),
+        name=service,
+        work_pool_name=POOL,
+        entrypoint="flows.health_check.health_check",
+        parameter_openapi_schema={"type": "object", "properties": properties},
+    )
+
+
 @pytest.fixture
 def runbook(client: SyncPrefectClient) -> str:
     """A flow of the test's own, deployed for the service invoice."""
     name = f"stormed-{uuid.uuid4().hex[:8]}"
-    client.create_deployment(
-        client.create_flow_from_name(name),
-        name="invoice",
-        work_pool_name=POOL,
-        entrypoint="flows.health_check.health_check",
-        parameter_openapi_schema={"type": "object", "properties": {"reason": {"type": "string"}}},
-    )
+    deploy_empty(client, name, "invoice", "reason")
     return name
 
 
-def runs_of(client: SyncPrefectClient, runbook: str) -> list[FlowRun]:
-    deployment = client.read_deployment_by_name(f"{runbook}/invoice")
+def runs_of(client: SyncPrefectClient, runbook: str, service: str = "invoice") -> list[FlowRun]:
+    deployment = client.read_deployment_by_name(f"{runbook}/{service}")
     only = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment.id]))
     return client.read_flow_runs(flow_run_filter=only, limit=200)
 
@@ -489,3 +499,44 @@ def test_a_test_alert_is_followed_to_the_state_of_its_run(
         assert (unmapped.returncode, unmapped.stdout) == (1, "Unheard is kept: unmapped.\n")
         assert "no route matches its labels" in unmapped.stderr
         assert "There is no source 'nobody'" in service.run("test", "--source", "nobody").stderr
+
+
+def make_link(service: str, **changes: Any) -> str:
+    values = {
+        "id": uuid.uuid4().hex,
+        "escalation": "e-1",
+        "service": service,
+        "level": "first",
+        "contact": "<b>Anna</b>",
+        "expires": datetime.now(UTC) + timedelta(hours=1),
+        **changes,
+    }
+    return make_token(AcknowledgementLink.model_validate(values), LINK_KEY)
+
+
+def test_a_link_acknowledges_once_when_its_button_is_pressed_and_not_when_it_is_opened(
+    client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    service_name = f"linked-{uuid.uuid4().hex[:8]}"
+    deploy_empty(client, "acknowledge", service_name, "escalation", "who")
+    token = make_link(service_name)
+
+    def press(what: str) -> int:
+        return httpx.post(f"{receiver.url}/acknowledge", data={"token": what}, timeout=30).status_code
+
+    def open_(what: str) -> httpx.Response:
+        return httpx.get(f"{receiver.url}/acknowledge", params={"token": what}, timeout=30)
+
+    with serving(tmp_path, PREFECT_API_URL.value()) as receiver:
+        page = open_(token)
+        assert (page.status_code, page.headers["Referrer-Policy"]) == (200, "no-referrer")
+        assert "&lt;b&gt;Anna&lt;/b&gt;" in page.text
+        assert receiver.rows("key") == []
+        assert [press(token), press(token), open_(token).status_code] == [202, 409, 409]
+        forged = [make_link(service_name) + "x", "", make_link(service_name, expires=datetime.now(UTC))]
+        assert [press(what) for what in forged] == [403, 403, 403]
+        wait_until(lambda: receiver.rows("state") == [("started",)])
+        assert receiver.count('posts_total{source="acknowledgement-link",outcome="forbidden"}') == 3
+        assert "Acknowledged by a link" in httpx.get(receiver.url).text
+    (run,) = runs_of(client, "acknowledge", service_name)
+    assert run.parameters == {"escalation": "e-1", "who": "<b>Anna</b>"}
