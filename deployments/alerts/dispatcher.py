@@ -1,6 +1,7 @@
 """Turn what waits on disk into runs, for as long as the receiver lives; a kill loses and doubles nothing."""
 
 import logging
+import signal
 import threading
 import time
 from datetime import timedelta
@@ -52,6 +53,14 @@ class Dispatcher:
         self._thread.join()
 
     def _run(self) -> None:
+        try:
+            self._dispatch()
+        finally:
+            if not self._stopped.is_set():
+                # A receiver that takes alerts and starts nothing must not go on: it is started again.
+                signal.raise_signal(signal.SIGTERM)
+
+    def _dispatch(self) -> None:
         failures = 0
         while not self._stopped.is_set():
             self._woken.clear()

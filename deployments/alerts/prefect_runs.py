@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self, TypeVar
+from uuid import UUID
 
 import httpx
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from deployments.alerts.pending import Pending, Untold
 from tasks.errors import ConfigurationError, RefusedError, UnreachableError
@@ -21,6 +23,31 @@ _SECONDS: Final = 10.0
 _NOT_FOUND: Final = 404
 _WORTH_ANOTHER_TRY: Final = {401, 403, 408, 429}
 _SERVER_ERROR: Final = 500
+_Read = TypeVar("_Read", bound=BaseModel)
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class _Schema(_Answer):
+    properties: dict[str, JsonValue] = {}
+
+
+class _Deployment(_Answer):
+    id: UUID
+    parameter_openapi_schema: _Schema = _Schema()
+
+
+class _State(_Answer):
+    name: str
+    type: str
+
+
+class _FlowRun(_Answer):
+    id: UUID
+    name: str
+    state: _State
 
 
 @dataclass(frozen=True)
@@ -65,17 +92,17 @@ class PrefectRuns:
         Raise ``RefusedError`` if Prefect will never start it, ``UnreachableError`` if it may the next time.
         """
         name = f"{pending.runbook}/{pending.service}"
-        deployment = self._exchange("GET", f"/deployments/name/{name}")
-        known = set(deployment.get("parameter_openapi_schema", {}).get("properties", {}))
+        deployment = _read(_Deployment, self._exchange("GET", f"/deployments/name/{name}"))
+        known = set(deployment.parameter_openapi_schema.properties)
         # Prefect would take them, and the run would crash.
         if unknown := set(pending.parameters) - known:
             raise RefusedError(f"{name} has no parameter '{min(unknown)}'; it has {', '.join(sorted(known))}")
-        body = {
+        body: dict[str, JsonValue] = {
             "idempotency_key": pending.key,
             "parameters": dict(pending.parameters),
             "tags": ["alert"],
         }
-        return _read_run(self._exchange("POST", f"/deployments/{deployment['id']}/create_flow_run", body))
+        return _read_run(self._exchange("POST", f"/deployments/{deployment.id}/create_flow_run", body))
 
     def tell_resolved(self, untold: Untold) -> None:
         """Give a run its input ``alert-resolved``; one that has it already, or is gone, needs nothing."""
@@ -91,12 +118,12 @@ class PrefectRuns:
         found = self._exchange(
             "POST", "/flow_runs/filter", {"flow_runs": {"idempotency_key": {"any_": [key]}}, "limit": 1}
         )
-        return _read_run(found[0]) if found else None
+        return _read_run(found[0]) if isinstance(found, list) and found else None
 
-    def _exchange(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _exchange(self, method: str, path: str, body: Mapping[str, JsonValue] | None = None) -> JsonValue:
         try:
             answer = self._client.request(method, path, json=body)
-            said = answer.json() if answer.content else None
+            said: JsonValue = answer.json() if answer.content else None
         except (httpx.HTTPError, ValueError) as error:
             raise UnreachableError(
                 f"Prefect's server does not answer ({type(error).__name__}): it is asked again"
@@ -117,7 +144,16 @@ def _is_final(status: int, detail: str) -> bool:
     return status < _SERVER_ERROR and status not in _WORTH_ANOTHER_TRY
 
 
-def _read_run(said: Mapping[str, Any]) -> Run:
-    state = said.get("state") or {}
-    is_final = state.get("type") in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-    return Run(str(said["id"]), str(said["name"]), str(state.get("name", "unknown")), is_final)
+def _read_run(said: JsonValue) -> Run:
+    run = _read(_FlowRun, said)
+    is_final = run.state.type in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+    return Run(str(run.id), run.name, run.state.name, is_final)
+
+
+def _read(model: type[_Read], said: JsonValue) -> _Read:
+    try:
+        return model.model_validate(said)
+    except ValidationError:
+        raise UnreachableError(
+            "What answers for Prefect's server speaks otherwise: it is asked again"
+        ) from None

@@ -30,6 +30,7 @@ from deployments.alerts.mapping import decide
 from deployments.alerts.overview import render_overview
 from deployments.alerts.payloads import read_alertmanager, read_generic
 from deployments.alerts.pending import find_pending, find_untold, note_refused, note_started, note_told
+from deployments.alerts.prefect_runs import _is_final
 from deployments.alerts.refusals import Refusal
 from deployments.alerts.store import _SCHEMA
 from tasks.errors import ConfigurationError
@@ -547,3 +548,20 @@ def test_the_overview_shows_what_needs_a_person_and_steers_no_terminal(rows: sql
     assert "\x1b" not in page
     assert CANARY not in page
     assert CANARY in render_overview(rows, labels=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "detail", "is_final"),
+    [
+        (404, "Deployment not found", True),
+        (404, "Not Found", False),
+        (409, "Error creating flow run: 'x' is not of type 'boolean'", True),
+        (401, "", False),
+        (429, "", False),
+        (503, "", False),
+    ],
+)
+def test_only_what_prefect_itself_refuses_is_not_tried_again(
+    status: int, detail: str, is_final: bool
+) -> None:
+    assert _is_final(status, detail) == is_final
