@@ -8,8 +8,9 @@ from prefect.states import Completed, Failed
 
 from flows.decisions.escalation import choose_start, list_ladder, sum_up
 from flows.decisions.remediation import tell_problem
-from flows.escalating import climb
+from flows.escalating import call_everybody, climb
 from tasks.conclusion import failing_in_one_sentence
+from tasks.errors import RunbookError
 from tasks.escalation_rendering import publish_ladder
 from tasks.escalation_runs import start_again
 from tasks.escalations import begin_escalation, name_escalation
@@ -53,10 +54,15 @@ def escalate(  # noqa: PLR0913, PLR0917  why people are needed, and whose turn i
         level: The level whose turn it is; empty goes by the time.
     """
     profile = load_service(service)
-    healthy = tell_problem(profile.outage, observe_health(profile)) is None
+    healthy = _is_healthy(profile)
     if not escalation:
         level = choose_start(profile.escalation, cause, severity)
-        escalation = _begin(profile, (reason, cause, severity), level, healthy=healthy)
+        opening = _open(profile, (reason, cause, severity), healthy=healthy)
+        try:
+            escalation = begin_escalation(profile, opening, level).opening.id
+        except RunbookError as error:
+            unnamed = opening.model_copy(update={"id": ""})
+            return Failed(message=call_everybody(profile, unnamed, level, str(error)))
     climbing = climb(profile, escalation, level, healthy=healthy)
     record = climbing.read()
     outcome = sum_up(record, climbing.plan, climbing.reached, profile.zone)
@@ -66,11 +72,18 @@ def escalate(  # noqa: PLR0913, PLR0917  why people are needed, and whose turn i
     return Completed(message=message) if outcome.well and not climbing.problems else Failed(message=message)
 
 
-def _begin(profile: ServiceProfile, why: tuple[str, str, str], level: str, *, healthy: bool) -> str:
-    """Return the id of the escalation that tells people of this, a new one or the one that is open."""
+def _is_healthy(profile: ServiceProfile) -> bool:
+    try:
+        return tell_problem(profile.outage, observe_health(profile)) is None
+    except RunbookError:
+        # Whoever cannot say that it is healthy has no reason to keep quiet.
+        return False
+
+
+def _open(profile: ServiceProfile, why: tuple[str, str, str], *, healthy: bool) -> Opening:
     now = read_clock()
     reason, cause, severity = (mask(text, frozenset()) for text in why)
-    opening = Opening(
+    return Opening(
         id=name_escalation(now),
         service=profile.name,
         at=now,
@@ -79,4 +92,3 @@ def _begin(profile: ServiceProfile, why: tuple[str, str, str], level: str, *, he
         severity=severity,
         was_down=not healthy,
     )
-    return begin_escalation(profile, opening, level).opening.id

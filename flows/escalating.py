@@ -60,7 +60,7 @@ def climb(profile: ServiceProfile, escalation: str, level: str, *, healthy: bool
 
 
 def call_everybody(profile: ServiceProfile, opening: Opening, level: str, why: str) -> str:
-    """Tell the whole ladder from a level on, and return what became of it: without a record nobody is next."""
+    """Tell everybody from a level on, and return what became of that: without a record nobody is next."""
     steps = (_step(opening.at, "not told").model_copy(update={"said": f"{NO_RECORD} {why}"}),)
     record = EscalationRecord(opening=opening, steps=steps)
     plan = plan_everybody(profile.escalation, level)

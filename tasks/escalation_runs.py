@@ -1,27 +1,23 @@
 """Runs of the deployment ``escalate`` through Prefect's API: made for later, and called off."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-import httpx
 from prefect import Flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Scheduled
 
-from tasks.errors import NotFoundError, UnreachableError
+from tasks.errors import NotFoundError
+from tasks.prefect_server import asking_prefect
 from tasks.records.service import ServiceProfile
 from tasks.retrying import retried
 
 DEPLOYMENT: Final = "escalate"
 _AGAIN: Final = "again:"
-_SECONDS = 10.0
 
 
 def start_escalate(
@@ -38,7 +34,7 @@ def start_escalate(
     the deployment.
     """
     name = f"{DEPLOYMENT}/{service}"
-    with _asking() as client:
+    with asking_prefect() as client:
         try:
             deployment = client.read_deployment_by_name(name)
         except ObjectNotFound:
@@ -75,7 +71,7 @@ def call_off_levels(profile: ServiceProfile, escalation: str, why: str) -> int:
     wanted = FlowRunFilter.model_validate(
         {"tags": {"all_": [_tag(escalation)]}, "state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}}
     )
-    with _asking() as client:
+    with asking_prefect() as client:
         waiting = client.read_flow_runs(flow_run_filter=wanted)
         for flow_run in waiting:
             client.set_flow_run_state(flow_run.id, Cancelled(message=why), force=True)
@@ -102,14 +98,3 @@ def has_server() -> bool:
 
 def _tag(escalation: str) -> str:
     return f"escalation:{escalation}"
-
-
-@contextmanager
-def _asking() -> Generator[SyncPrefectClient]:
-    try:
-        with get_client(sync_client=True, httpx_settings={"timeout": _SECONDS}) as client:
-            yield client
-    except (httpx.HTTPError, PrefectException) as error:
-        raise UnreachableError(
-            f"The Prefect server did not take what was asked of it ({type(error).__name__}): see its log."
-        ) from None

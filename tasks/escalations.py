@@ -8,7 +8,7 @@ import fcntl
 import re
 import secrets
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -102,7 +102,12 @@ def name_escalation(now: datetime) -> str:
 
 
 def _read_all(folder: Path) -> list[EscalationRecord]:
-    return [_read(folder, path.stem) for path in sorted(folder.glob("*.jsonl")) if path.stat().st_size]
+    found = []
+    for path in sorted(folder.glob("*.jsonl")):
+        # An old one that is damaged keeps nobody from being told of what is wrong now.
+        with suppress(NotFoundError, ConfigurationError):
+            found.append(_read(folder, path.stem))
+    return found
 
 
 def _read(folder: Path, escalation: str) -> EscalationRecord:

@@ -57,6 +57,14 @@ def plan_escalation(
     )
 
 
+def plan_everybody(escalation: Escalation, level: str) -> EscalationPlan:
+    """Return the plan where nothing can be remembered: everybody from this level on, at once."""
+    names = [one.name for one in escalation.levels]
+    following = escalation.levels[names.index(level) :] if level in names else escalation.levels
+    tell = tuple((one.name, contact) for one in following for contact in one.contacts)
+    return EscalationPlan(tell=tell, said="Everybody is told at once.")
+
+
 def list_troubles(record: EscalationRecord) -> tuple[str, ...]:
     """Return what went wrong with telling people so far, a sentence or more each."""
     known = {(step.level, step.contact) for step in record.steps if step.kind in {"told", "not told"}}

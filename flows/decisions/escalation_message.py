@@ -1,12 +1,16 @@
 """What people read who are told: what is wrong, who knows, by when somebody must say that they have it."""
 
 from datetime import datetime, tzinfo
+from typing import Final
 
 from flows.decisions.escalation import AFTER_LAST, list_troubles
 from tasks.records.escalation import EscalationPlan, EscalationRecord, Message
 from tasks.records.figures import shorten
 from tasks.records.service import ServiceProfile
 
+NO_RECORD: Final = (
+    "No record can be kept on the host, so everybody is told at once, and nobody can acknowledge."
+)
 _SUBJECT_LENGTH = 90
 
 
@@ -58,6 +62,8 @@ def _say_next(plan: EscalationPlan, zone: tzinfo) -> str:
 
 def _say_how(record: EscalationRecord, link: str | None) -> str:
     opening = record.opening
+    if not opening.id:
+        return "Speak to each other about who takes it."
     by_hand = f"start acknowledge/{opening.service} in the Prefect UI (escalation {opening.id})"
     return f"I have it: {link}\nOr {by_hand}." if link else f"If you have it, {by_hand}."
 

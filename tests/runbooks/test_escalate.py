@@ -16,6 +16,7 @@ from flows.escalate import escalate
 from tasks.escalation_runs import start_again
 from tasks.escalations import list_escalations
 from tasks.handing_over import hand_over
+from tasks.host_folder import host_folder
 from tasks.records.escalation import EscalationRecord
 from tasks.run_context import Run
 from tests.runbooks.conftest import Children, Ledger, Ledgers, artifacts_of, completed, failed
@@ -209,6 +210,28 @@ def test_a_level_of_which_nobody_can_be_told_gives_its_turn_to_the_next_at_once(
     said = failed(ladder.escalate(escalation=ladder.id, level="after the last"))
     assert said == "ledger: Nobody of any level acknowledged, and nobody is left to tell."
     assert ladder.records[-1].end is not None
+
+
+def test_a_host_that_keeps_no_record_makes_everybody_be_told_at_once(ladder: Ladder) -> None:
+    host_folder(ladder.ledger.profile).chmod(0o755)
+    said = failed(ladder.escalate(cause="database down"))
+    assert said.startswith("ledger: No record can be kept on the host")
+    assert "Told: Administrator by channel 1, Boss by e-mail." in said
+    assert "is open to others: run chmod 700 on it." in said
+    (page,) = ladder.pages()
+    assert page.endswith("Speak to each other about who takes it.")
+
+
+def test_an_old_record_that_is_damaged_or_was_torn_keeps_nobody_from_being_told(ladder: Ladder) -> None:
+    ladder.escalate()
+    (path,) = (host_folder(ladder.ledger.profile) / "escalations").glob("*.jsonl")
+    path.with_name("20250101T000000Z-abcdef.jsonl").write_text("no record of ours\n")
+    path.with_name("20250102T000000Z-abcdef.jsonl").write_text('{"id":"20250102T0')
+    path.write_bytes(path.read_bytes() + b'{"at":"2026')
+
+    completed(ladder.acknowledge(who="Ada"))
+
+    assert [step.kind for step in ladder.records[0].steps] == ["telling", "told", "acknowledged"]
 
 
 def test_recovery_ends_it_quietly_with_a_note_to_those_who_were_told(
