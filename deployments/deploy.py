@@ -1,4 +1,4 @@
-"""Apply prefect.yaml: deploy what is in it, delete what left it, and say what an operator had paused.
+"""Apply prefect.yaml and the automations: deploy what is there, delete what left, say what people paused.
 
 ``prefect deploy`` alone forgets deployments that are no longer in the file. A schedule that somebody paused
 stays paused as long as the file gives it a slug and does not say ``active``; a test holds it to that.
@@ -14,9 +14,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import PrefectException
 
+from deployments.automations import MANAGED, apply_automations
+
 PROJECT = Path(__file__).parent.parent
-# Marks the deployments that this file may delete again.
-MANAGED = "managed"
 _PAGE = 100
 
 
@@ -39,7 +39,7 @@ def main() -> int:
 def deploy(client: SyncPrefectClient) -> list[str]:
     """Apply the file and return a line for everything that is not as the file alone would have it."""
     _run_prefect_deploy()
-    return [*_name_paused(client), *_delete_left(client)]
+    return [*_name_paused(client), *_delete_left(client), *_apply_automations(client)]
 
 
 def _run_prefect_deploy() -> None:
@@ -64,6 +64,12 @@ def _delete_left(client: SyncPrefectClient) -> Iterator[str]:
             name = _name(client, deployment)
             client.delete_deployment(deployment.id)
             yield f"{name} is no longer in prefect.yaml: deleted."
+
+
+def _apply_automations(client: SyncPrefectClient) -> list[str]:
+    managed = [found for found in _read_deployments(client) if MANAGED in found.tags]
+    flows = {flow_id: client.read_flow(flow_id).name for flow_id in {found.flow_id for found in managed}}
+    return apply_automations(client, flows, managed)
 
 
 def _read_deployments(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:

@@ -13,7 +13,8 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL
 
-from deployments.deploy import MANAGED, PROJECT, deploy
+from deployments.automations import MANAGED
+from deployments.deploy import PROJECT, deploy
 from tasks.profiles import list_services, read_profile
 
 SERVICES = PROJECT / "deployments" / "services"
@@ -111,6 +112,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "escalate",
         "health-check",
         "install-service-unit",
+        "last-night",
         "log-report",
         "nightly-backup",
         "optimize-indexes",
