@@ -53,6 +53,7 @@ _DESCRIPTIONS = {
     "archives": "What cleanup took out by a rule, archive by archive.",
     "expired": "What each cleanup rule meets: what has expired by month, what is held or cannot be judged.",
     "ladder": "Who was told, by which way and when, who is next, and who has it.",
+    "night": "What happened last night: what ran and what did not, the worst first.",
     "freed": "What cleanup freed, and how large everything was from run to run.",
     "verdict": "Whether a set restored to what was saved, and how long that took.",
 }

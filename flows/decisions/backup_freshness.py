@@ -7,7 +7,7 @@ from tasks.records.backup import RepositoryState, SetSummary
 from tasks.records.figures import say_count, say_period
 
 # A night's backup, plus the time that it may take and start late.
-_OLDEST_SET = timedelta(hours=28)
+OLDEST_SET = timedelta(hours=28)
 # A set that was published a moment ago may still be read back.
 _LONGEST_REREAD = timedelta(hours=3)
 # Clocks of two hosts differ a little; a set further ahead would pass for fresh for as long.
@@ -65,9 +65,9 @@ def _judge_age(newest: SetSummary, service: str, now: datetime) -> Iterator[str]
             f"The newest set, {newest.set_id}, is dated {say_period(-age)} ahead of this host's clock, so "
             "nobody can tell how old it is: correct the clock that is wrong."
         )
-    if age > _OLDEST_SET:
+    if age > OLDEST_SET:
         yield (
-            f"The newest set, {newest.set_id}, is {say_period(age)} old, and {say_period(_OLDEST_SET)} is "
+            f"The newest set, {newest.set_id}, is {say_period(age)} old, and {say_period(OLDEST_SET)} is "
             f"the limit: look why there was none since, and run nightly-backup/{service}."
         )
 
