@@ -5,12 +5,11 @@ The file needs nothing but itself: no script, no picture, nothing from another s
 
 import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from html import escape as escape_html
 from pathlib import Path
 from typing import Final
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -47,12 +46,12 @@ small { display: block; opacity: .75; }
 """
 
 
-def publish_night(page: NightPage, said: str, since: datetime, zone: ZoneInfo) -> UUID:
+def publish_night(page: NightPage, said: str, since: datetime, zone: tzinfo) -> UUID:
     """Show one service's page."""
     return publish_markdown(render_night(page, said, since, zone), "last-night", "night", page.service)
 
 
-def render_night(page: NightPage, said: str, since: datetime, zone: ZoneInfo) -> str:
+def render_night(page: NightPage, said: str, since: datetime, zone: tzinfo) -> str:
     """Return one service's page as Markdown."""
     return "\n\n".join(
         (
@@ -66,7 +65,7 @@ def render_night(page: NightPage, said: str, since: datetime, zone: ZoneInfo) ->
     )
 
 
-def render_html(pages: Sequence[NightPage], since: datetime, now: datetime, zone: ZoneInfo) -> str:
+def render_html(pages: Sequence[NightPage], since: datetime, now: datetime, zone: tzinfo) -> str:
     """Return the pages of all services as one HTML file, those first of which something is wrong."""
     ranked = sorted(pages, key=lambda page: (not page.bad, page.service))
     ill = [page.title for page in ranked if page.bad]

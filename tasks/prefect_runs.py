@@ -4,9 +4,10 @@ The times come from Prefect's own reading of a schedule, the one by which its sc
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
@@ -29,10 +30,11 @@ from tasks.retrying import retried
 _MANAGED: Final = "managed"
 _CLEANUP: Final = "audit-log-cleanup"
 _PAGE: Final = 200
-_MOST_RUNS: Final = 10_000
+_MOST: Final = 10_000
 # Prefect reads at most a thousand moments at once: in a quarter of a day there are fewer by any cron.
 _AT_ONCE: Final = timedelta(hours=6)
 _LONGEST_MESSAGE: Final = 300
+_Found = TypeVar("_Found")
 _SCHEDULE: TypeAdapter[Any] = TypeAdapter(server_schedules.SCHEDULE_TYPES)
 
 
@@ -46,10 +48,11 @@ def observe_runs(profile: ServiceProfile, since: datetime, now: datetime) -> See
         raise UnreachableError("No Prefect server is known here: set PREFECT_API_URL.")
     wanted = DeploymentFilter.model_validate({"tags": {"all_": [_MANAGED, profile.name]}})
     with asking_prefect() as client:
-        deployments = _read_deployments(client, wanted)
-        # At most as many as deployments: no service has two hundred runbooks.
-        flows = {flow.id: flow.name for flow in client.read_flows(deployment_filter=wanted, limit=_PAGE)}
-        names = {found.id: flows[found.flow_id] for found in deployments}
+        deployments = _read_pages(partial(client.read_deployments, deployment_filter=wanted))
+        flows = {
+            flow.id: flow.name for flow in _read_pages(partial(client.read_flows, deployment_filter=wanted))
+        }
+        names = {found.id: flows.get(found.flow_id, "") for found in deployments}
         runs = _read_runs(client, names, since, now)
         cleaned_at = _find_cleaned(client, [key for key, name in names.items() if name == _CLEANUP])
     return SeenRuns(
@@ -58,9 +61,9 @@ def observe_runs(profile: ServiceProfile, since: datetime, now: datetime) -> See
             for found in deployments
             for schedule in found.schedules
         ),
-        runs=tuple(_describe(names, run) for run in runs[:_MOST_RUNS]),
+        runs=tuple(_describe(names, run) for run in runs[:_MOST]),
         cleaned_at=cleaned_at,
-        is_whole=len(runs) <= _MOST_RUNS,
+        is_whole=len(runs) <= _MOST,
     )
 
 
@@ -85,28 +88,23 @@ def _expect(
     return DueRunbook(runbook=runbook, paused=deployment.paused or not schedule.active, due=due)
 
 
-def _read_deployments(client: SyncPrefectClient, wanted: DeploymentFilter) -> list[DeploymentResponse]:
-    found: list[DeploymentResponse] = []
-    while page := client.read_deployments(deployment_filter=wanted, limit=_PAGE, offset=len(found)):
-        found += page
-    return found
-
-
 def _read_runs(
     client: SyncPrefectClient, deployments: Iterable[UUID], since: datetime, now: datetime
 ) -> list[FlowRun]:
-    """Return the runs, oldest first, and at most a page more than are wanted."""
-    ids = [str(key) for key in deployments]
+    """Return the runs, each once, and at most a page more than are wanted."""
+    if not (ids := [str(key) for key in deployments]):
+        return []
     times = {"after_": since.isoformat(), "before_": now.isoformat()}
     wanted = FlowRunFilter.model_validate({"deployment_id": {"any_": ids}, "expected_start_time": times})
-    found: list[FlowRun] = []
-    while ids and len(found) <= _MOST_RUNS:
-        page = client.read_flow_runs(
-            flow_run_filter=wanted,
-            sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-            limit=_PAGE,
-            offset=len(found),
-        )
+    # Many runs have one time: in the order of their times, one might be on no page, or on two.
+    read = partial(client.read_flow_runs, flow_run_filter=wanted, sort=FlowRunSort.ID_DESC)
+    return list({run.id: run for run in _read_pages(read)}.values())
+
+
+def _read_pages(read: Callable[..., list[_Found]]) -> list[_Found]:
+    found: list[_Found] = []
+    while len(found) <= _MOST:
+        page = read(limit=_PAGE, offset=len(found))
         found += page
         if len(page) < _PAGE:
             break
