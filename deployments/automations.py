@@ -21,7 +21,7 @@ MANAGED: Final = "managed"
 CALLED: Final = frozenset({"escalate", "acknowledge"})
 # Two heartbeats of 30 s and a little. With what the server takes, both end a run within two minutes.
 SILENCE: Final = timedelta(seconds=75)
-STUCK: Final = timedelta(seconds=90)
+STUCK: Final = timedelta(seconds=105)
 NOT_STARTED: Final = timedelta(minutes=15)
 _ENDED: Final = {"Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Skipped"}
 # A run that waits without a process has no heartbeat; one that is being cancelled has to go on having it.

@@ -14,13 +14,15 @@ import pytest
 import yaml
 
 from deployments.alerts.configuration import CONFIGURATION_VARIABLE
+from deployments.watch.__main__ import HEARTBEAT_VARIABLES, PARTS
 from tasks.profiles import SERVICES_VARIABLE
 from tasks.records.service import ServiceProfile
 
 PROJECT = Path(__file__).parents[2]
 INFRA = PROJECT / "deployments" / "infra"
 FILES = sorted(path for path in INFRA.rglob("*") if path.is_file())
-UNITS = sorted((INFRA / "systemd").iterdir())
+UNITS = sorted((INFRA / "systemd").glob("*.service"))
+TIMERS = sorted((INFRA / "systemd").glob("*.timer"))
 ENVIRONMENTS = sorted(INFRA.glob("*.env.example"))
 COMPOSE: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text(encoding="utf-8"))
 VALUES = {
@@ -70,6 +72,14 @@ def test_prefect_knows_the_command_and_the_options_that_a_unit_starts(unit: Path
     command = list(takewhile(lambda word: not word.startswith("--"), words))
     shown = subprocess.run([sys.executable, *command, "--help"], capture_output=True, text=True, check=True)
     assert {word for word in words if word.startswith("--")} <= set(shown.stdout.split())
+
+
+@pytest.mark.parametrize("timer", TIMERS, ids=lambda timer: str(timer.name))
+def test_a_timer_starts_a_unit_that_there_is_for_a_part_that_the_watch_knows(timer: Path) -> None:
+    name, _, part = timer.stem.partition("@")
+    assert INFRA / "systemd" / f"{name}@.service" in UNITS
+    assert part in PARTS
+    assert HEARTBEAT_VARIABLES[part] in (INFRA / "worker.env.example").read_text(encoding="utf-8")
 
 
 def test_the_worker_keeps_its_state_where_profiles_look_for_it_and_for_itself() -> None:
