@@ -79,7 +79,10 @@ class TlsFront:
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.DNSName(NAME), x509.IPAddress(IPv4Address(HOST))])
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+        # Every sandbox's authority has the same name: this tells a client that knows several which it was.
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
         builder = _builder(subject, key, ends - LIFETIME, ends).add_extension(names, critical=False)
+        builder = builder.add_extension(issuer, critical=False)
         certificate = builder.sign(authority_key, SHA256())
         write_private(self.certificate(application), _in_pem(certificate, key))
 
@@ -141,7 +144,9 @@ def _certify_authority(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
     now = datetime.now(UTC)
     builder = _builder(AUTHORITY, key, now - timedelta(days=1), now + LIFETIME)
     basic = x509.BasicConstraints(ca=True, path_length=0)
-    return builder.add_extension(basic, critical=True).sign(key, SHA256())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    builder = builder.add_extension(basic, critical=True).add_extension(identifier, critical=False)
+    return builder.sign(key, SHA256())
 
 
 def _in_pem(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> str:

@@ -43,6 +43,8 @@ DATABASE_LINES = (
 )
 # Of one core: Node.js answers on no more than that.
 _HUNGRY_PERCENT = 70.0
+# Where all cores are taken, who computes without end gets no more than a share.
+_CROWDED_PERCENT, _SHARE_PERCENT = 95.0, 25.0
 _LONGEST_LINE = 200
 _MOST_NAMED = 5
 
@@ -182,8 +184,11 @@ def list_instances(evidence: Evidence) -> tuple[ProcessInstance, ...]:
 
 
 def find_hungry(evidence: Evidence) -> tuple[ProcessInstance, ...]:
-    """Return the application's processes that keep their core busy."""
-    return tuple(one for one in list_instances(evidence) if (one.cpu_percent or 0.0) >= _HUNGRY_PERCENT)
+    """Return the application's processes that keep a core busy, or take what they can get of one."""
+    host = known(evidence.host)
+    crowded = host is not None and host.cpu_percent >= _CROWDED_PERCENT
+    least = _SHARE_PERCENT if crowded else _HUNGRY_PERCENT
+    return tuple(one for one in list_instances(evidence) if (one.cpu_percent or 0.0) >= least)
 
 
 def say_hunger(instance: ProcessInstance) -> str:

@@ -1,5 +1,6 @@
 """The service profile: where a service lives and what is wanted for it. It holds no secret."""
 
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -126,6 +127,21 @@ class Backup(Section):
     )
 
 
+class Runs(Section):
+    """Scheduled runs, beside the backup, that change or load the service: what they do when they are late."""
+
+    late_after: timedelta = Field(
+        default=timedelta(hours=2),
+        description="A scheduled run that starts later than this is late (ISO 8601 duration)",
+        examples=["PT2H"],
+    )
+    when_late: Literal["run", "skip"] = Field(
+        default="run",
+        description="What a late drill, cleanup, care of indexes or profiling does",
+        examples=["skip"],
+    )
+
+
 class Approval(Section):
     """Which runbooks wait for a person before they change anything."""
 
@@ -158,6 +174,7 @@ class ServiceProfile(Section):
     application: Application = Field(description="The Node.js application")
     database: Database = Field(description="Its database")
     backup: Backup = Field(description="Its nightly backup")
+    runs: Runs = Field(default=Runs(), description="What other scheduled runs do when they are late")
     approval: Approval = Field(default=Approval(), description="Which runbooks wait for a person")
     indexes: tuple[RecommendedIndex, ...] = Field(
         default=(), description="The indexes that the application needs, beside those of its primary keys"
@@ -179,6 +196,14 @@ class ServiceProfile(Section):
         description="Where the host keeps journals, the lock and the audit trail; private, on a local disk",
         examples=["/var/lib/runbooks"],
     )
+
+    @model_validator(mode="after")
+    def _indexes_differ(self) -> Self:
+        counted = Counter((index.source, *index.key.items()) for index in self.indexes)
+        if twice := [index for index in self.indexes if counted[index.source, *index.key.items()] > 1]:
+            columns = ", ".join(twice[0].key)
+            raise ValueError(f"the index on {twice[0].source} ({columns}) is there twice: keep one of them")
+        return self
 
     @model_validator(mode="after")
     def _levels_name_contacts(self) -> Self:

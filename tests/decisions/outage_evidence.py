@@ -456,6 +456,16 @@ FAULTS: dict[str, Fault] = {
         "computes without an end",
         certainty="likely",
     ),
+    "a loop without an end where all cores are taken": Fault(
+        "hanging",
+        SILENT
+        | {
+            "process": process(cpu_percent=40.0),
+            "host": of("host", cpu_percent=100.0, waiting_percent=80.0),
+        },
+        "computes without an end",
+        certainty="likely",
+    ),
     "firebase refused": Fault(
         "firebase credentials bad",
         {"firebase": FirebaseFacts(credentials="refused", problem="Google refuses the key.")},

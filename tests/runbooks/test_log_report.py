@@ -9,8 +9,6 @@ from prefect.client.schemas.objects import State
 from flows.log_report import log_report
 from tests.runbooks.conftest import Ledger, Ledgers, artifacts_of, completed, failed
 
-NOW = datetime.now(UTC)
-
 
 def report(ledger: Ledger, **parameters: Any) -> State[Any]:
     return cast("State[Any]", log_report(ledger.name, **parameters, return_state=True))
@@ -26,7 +24,7 @@ def with_log(ledgers: Ledgers, *lines: tuple[float, str, str]) -> Ledger:
     ledger.change(application={"log_files": ["app.log"], "process_manager": "windows"})
     with (ledger.application / "app.log").open("w") as file:
         for minutes, level, message in lines:
-            at = (NOW - timedelta(minutes=minutes)).isoformat()
+            at = (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()
             file.write(json.dumps({"timestamp": at, "level": level, "message": message}) + "\n")
     return ledger
 
@@ -43,7 +41,9 @@ def test_what_it_means_comes_first_then_the_newest_errors_and_no_secret(ledgers:
     )
     password = ledger.database.url.partition("//")[2].partition("@")[0].partition(":")[2]
     with (ledger.application / "app.log").open("a") as file:
-        file.write(f"{NOW.isoformat()} Error: cannot use {ledger.database.url} with {password}\n")
+        file.write(
+            f"{datetime.now(UTC).isoformat()} Error: cannot use {ledger.database.url} with {password}\n"
+        )
 
     state = report(ledger)
 
