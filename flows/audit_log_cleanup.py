@@ -8,6 +8,7 @@ from prefect.states import Completed, Failed
 
 from flows.cleaning import apply_plan, conclude, observe_and_plan, settle
 from flows.decisions.cleanup_plan import RUNBOOK
+from flows.late_starting import skip_late
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_runbook_plan
 from tasks.cleanup_observing import publish_expired
@@ -41,6 +42,8 @@ def audit_log_cleanup(service: str, dry_run: bool = False) -> State[Any]:
         dry_run: Show the plan and stop.
     """
     profile, run = load_service(service), observe_run()
+    if (skipped := skip_late(profile, run)) is not None:
+        return skipped
     settle(profile, run, dry_run=dry_run)
     plan = remember_plan(observe_and_plan(profile))
     publish_runbook_plan(plan)

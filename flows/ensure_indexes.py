@@ -9,6 +9,7 @@ from prefect.states import Completed
 from flows.decisions.index_outcome import StepOutcome, describe_outcome, find_problems
 from flows.decisions.index_plan import RUNBOOK
 from flows.index_ensuring import apply_plan, observe_and_plan, publish_outcome, settle
+from flows.late_starting import skip_late
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_runbook_plan
 from tasks.conclusion import failing_in_one_sentence
@@ -41,6 +42,8 @@ def ensure_indexes(service: str, drop_superfluous: bool = False, dry_run: bool =
         dry_run: Show the plan and stop.
     """
     profile, run = load_service(service), observe_run()
+    if (skipped := skip_late(profile, run)) is not None:
+        return skipped
     settle(profile, run, dry_run=dry_run)
     plan = remember_plan(observe_and_plan(profile, drop_superfluous=drop_superfluous))
     publish_runbook_plan(plan)

@@ -9,6 +9,7 @@ from prefect.states import Completed, Failed
 
 from flows.decisions.index_optimization import RUNBOOK, plan_optimization, say_done
 from flows.index_optimizing import LIMITS, apply_plan, look, record_use, settle, show
+from flows.late_starting import skip_late
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_runbook_plan
 from tasks.conclusion import failing_in_one_sentence
@@ -45,6 +46,8 @@ def optimize_indexes(service: str, drop_unused: bool = False, dry_run: bool = Fa
         dry_run: Show the plan and what was found, and stop.
     """
     profile, run = load_service(service), observe_run()
+    if (skipped := skip_late(profile, run)) is not None:
+        return skipped
     settle(profile, run, dry_run=dry_run)
     examined = look(profile)
     plan = remember_plan(plan_optimization(profile, examined, LIMITS, drop_unused=drop_unused))

@@ -8,6 +8,7 @@ from prefect.states import Completed
 from pydantic import Field
 
 from flows.decisions.query_shapes import RUNBOOK, choose_threshold, describe_rehearsal, describe_report
+from flows.late_starting import skip_late
 from flows.profiling import watch_mongodb
 from flows.query_window import Watched, Window
 from flows.statement_watching import watch_postgresql
@@ -50,6 +51,8 @@ def profile_queries(
         dry_run: Say what would be done and stop.
     """
     profile, run = load_service(service), observe_run()
+    if (skipped := skip_late(profile, run)) is not None:
+        return skipped
     threshold = choose_threshold(profile.queries, milliseconds)
     if dry_run:
         return Completed(message=describe_rehearsal(service, profile.database.kind, minutes, threshold))

@@ -14,6 +14,7 @@ from flows.decisions.drill_plan import (
     name_scratch_database,
     refuse_scratch_name,
 )
+from flows.late_starting import skip_late
 from flows.restoring import required
 from tasks import backup_sets
 from tasks.artifacts import publish_drill
@@ -52,6 +53,8 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
     """
     profile = load_service(service)
     run = observe_run()
+    if (skipped := skip_late(profile, run)) is not None:
+        return skipped
     server = open_scratch_server(profile)
     with ExitStack() as held:
         if not dry_run:

@@ -22,6 +22,8 @@ class Run(BaseModel):
     name: str
     due: datetime | None
     started: datetime
+    first_started: datetime | None = None
+    """When a run began that begins anew, after it waited for a person."""
     started_by: str
     deployed: bool
 
@@ -38,6 +40,7 @@ def observe_run() -> Run:
         name=flow_run.name,
         due=flow_run.expected_start_time if flow_run.auto_scheduled else None,
         started=now,
+        first_started=flow_run.start_time,
         started_by=_say_who(flow_run),
         deployed=flow_run.deployment_id is not None,
     )
