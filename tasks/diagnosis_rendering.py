@@ -76,8 +76,8 @@ def _render_answers(diagnosis: Diagnosis, zone: ZoneInfo, *, dry_run: bool, afte
         ("What we did", _say_done(dry_run=dry_run, after=after)),
         ("What you must do", _say_to_do(diagnosis, after)),
     )
-    lines = (f"| **{question}** | {escape(answer, LONGEST_SENTENCE)} |" for question, answer in rows)
-    return "\n".join(("| | |", "|---|---|", *lines))
+    # No table: Prefect's UI does not wrap a cell, and the end of a long answer would not be seen.
+    return "\n".join(f"- **{question}:** {escape(answer, LONGEST_SENTENCE)}" for question, answer in rows)
 
 
 def _say_broken(diagnosis: Diagnosis) -> str:
