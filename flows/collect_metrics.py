@@ -9,7 +9,7 @@ from prefect.states import Completed, Failed
 from flows.decisions.metrics import conclude_metrics, make_metrics_report, select_metrics
 from flows.measuring import measure
 from tasks.conclusion import failing_in_one_sentence
-from tasks.metrics_history import keep_metrics, read_metrics
+from tasks.figure_series import keep_figures, read_figures
 from tasks.metrics_rendering import publish_metrics
 from tasks.profiles import load_service
 from tasks.run_context import read_clock
@@ -36,11 +36,11 @@ def collect_metrics(service: str) -> State[Any]:
     profile = load_service(service)
     now = read_clock()
     metrics = measure(profile, now)
-    history = read_metrics(profile, now)
+    history = read_figures(profile, "metrics", now)
     report = make_metrics_report(metrics, history, profile)
     publish_metrics(report, profile.zone)
     figures = select_metrics(metrics)
     if not figures:
         return Failed(message=f"{service}: nothing could be measured: see the artifact for why.")
-    keep_metrics(profile, now, figures)
+    keep_figures(profile, "metrics", now, figures)
     return Completed(message=conclude_metrics(report))

@@ -8,7 +8,7 @@ from prefect.states import Completed, Failed
 
 from flows.decisions.database_health import conclude, find_blindness, make_report, select_figures
 from tasks.conclusion import failing_in_one_sentence
-from tasks.database_figures import keep_figures, read_figures
+from tasks.figure_series import keep_figures, read_figures
 from tasks.health_rendering import publish_database
 from tasks.mongodb_health import observe_mongodb
 from tasks.postgresql_health import observe_postgresql
@@ -39,12 +39,12 @@ def database_report(service: str) -> State[Any]:
     now = read_clock()
     observe = observe_mongodb if profile.database.kind == "mongodb" else observe_postgresql
     health = observe(profile, now)
-    history = read_figures(profile, now)
+    history = read_figures(profile, "database", now)
     report = make_report(service, health, history)
     publish_database(report, profile.zone)
     if blindness := find_blindness(health):
         return Failed(message=f"{service}: nothing of the database could be observed: {blindness}")
-    keep_figures(profile, now, select_figures(health))
+    keep_figures(profile, "database", now, select_figures(health))
     if report.level == "act":
         return Failed(message=conclude(report))
     return Completed(message=conclude(report))

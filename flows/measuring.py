@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.decisions.log_signatures import recognize
 from flows.triaging import LIMIT_SECONDS, await_part
-from tasks.metrics_history import measure_clients
+from tasks.connected_clients import measure_clients
 from tasks.observing import LOGS_OF, observe_part
 from tasks.records.logs import LogExtract
 from tasks.records.metrics import Metrics

@@ -4,22 +4,20 @@ By HTTP and not by Prefect's client: that would take seconds to import, at each 
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 from uuid import UUID
 
 import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from deployments.alerts.pending import Pending, Untold
-from tasks.errors import ConfigurationError, RefusedError, UnreachableError
+from deployments.prefect_api import PrefectApi
+from tasks.errors import RefusedError, UnreachableError
 
 RESOLVED_KEY: Final = "alert-resolved"
-_SECONDS: Final = 10.0
 _NOT_FOUND: Final = 404
 _WORTH_ANOTHER_TRY: Final = {401, 403, 408, 429}
 _SERVER_ERROR: Final = 500
@@ -60,31 +58,8 @@ class Run:
     is_final: bool
 
 
-class PrefectRuns:
+class PrefectRuns(PrefectApi):
     """Prefect's server, as far as the receiver needs it; every request has a time limit."""
-
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        """Read where the server is; raise ``ConfigurationError`` if nobody says."""
-        url = environment.get("PREFECT_API_URL")
-        if not url:
-            raise ConfigurationError("PREFECT_API_URL is not set: name the API of the Prefect server.")
-        user, _, password = environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
-        self._client = httpx.Client(
-            base_url=url, auth=(user, password) if user else None, timeout=_SECONDS, follow_redirects=True
-        )
-
-    def __enter__(self) -> Self:
-        """Return the server."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        raised: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def start(self, pending: Pending) -> Run:
         """Given an alert, return its run: the same one however often this is called.

@@ -3,19 +3,17 @@
 What the server's automations should have ended is ended here, should they be lost or disabled.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import httpx
 
 from deployments.automations import SILENCE, STUCK
+from deployments.prefect_api import PrefectApi
 from deployments.watch.complaints import Complaint
-from tasks.errors import ConfigurationError, UnreachableError
+from tasks.errors import UnreachableError
 
-_SECONDS: Final = 10.0
 _PAGE: Final = 200
 # A worker polls every few seconds.
 _POLLED: Final = timedelta(seconds=90)
@@ -24,31 +22,8 @@ _EVER: Final = timedelta(days=1)
 _HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 
 
-class Engine:
+class Engine(PrefectApi):
     """Prefect's server, as far as the watch needs it; every request has a time limit."""
-
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        """Read where the server is; raise ``ConfigurationError`` if nobody says."""
-        url = environment.get("PREFECT_API_URL")
-        if not url:
-            raise ConfigurationError("PREFECT_API_URL is not set: name the API of the Prefect server.")
-        user, _, password = environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
-        self._client = httpx.Client(
-            base_url=url, auth=(user, password) if user else None, timeout=_SECONDS, follow_redirects=True
-        )
-
-    def __enter__(self) -> Self:
-        """Return the engine."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        raised: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def find_unpolled(self, services: Sequence[str], now: datetime) -> dict[str, Complaint]:
         """Return for each service whose queue no worker asks for work what is wrong.
