@@ -1,6 +1,5 @@
 """The service profile: where a service lives and what is wanted for it. It holds no secret."""
 
-from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -196,14 +195,6 @@ class ServiceProfile(Section):
         description="Where the host keeps journals, the lock and the audit trail; private, on a local disk",
         examples=["/var/lib/runbooks"],
     )
-
-    @model_validator(mode="after")
-    def _indexes_differ(self) -> Self:
-        counted = Counter((index.source, *index.key.items()) for index in self.indexes)
-        if twice := [index for index in self.indexes if counted[index.source, *index.key.items()] > 1]:
-            columns = ", ".join(twice[0].key)
-            raise ValueError(f"the index on {twice[0].source} ({columns}) is there twice: keep one of them")
-        return self
 
     @model_validator(mode="after")
     def _levels_name_contacts(self) -> Self:
