@@ -102,14 +102,6 @@ def finish(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> 
     journal.close(said)
 
 
-def undo_after_failure(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> str:
-    """Undo and return in words how it is now; what cannot be undone stays in the journal for the next run."""
-    try:
-        return undo(profile, plan, journal)
-    except RunbookError as error:
-        return f"That could not be undone: {error} Start {RUNBOOK} again: it undoes that first."
-
-
 def undo(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> str:
     """Bring back what was before, however far the run came, and return in words how it is now."""
     if journal.has(STOPPING):

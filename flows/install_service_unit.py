@@ -7,12 +7,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.decisions.unit_plan import RUNBOOK
-from flows.unit_installing import apply_plan, observe_and_plan, settle, undo, undo_after_failure
+from flows.unit_installing import apply_plan, observe_and_plan, settle, undo
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_done, publish_runbook_plan
 from tasks.conclusion import failing_in_one_sentence
 from tasks.errors import RefusedError, RunbookError
-from tasks.mutation import mutating
+from tasks.mutation import mutating, undo_or_say
 from tasks.profiles import load_service
 from tasks.run_context import observe_run
 
@@ -52,7 +52,8 @@ def install_service_unit(service: str, dry_run: bool = False) -> State[Any]:
         try:
             restarted = apply_plan(profile, plan, journal)
         except RunbookError as error:
-            raise RunbookError(f"{error} {undo_after_failure(profile, plan, journal)}") from error
+            undone = undo_or_say(lambda: undo(profile, plan, journal), RUNBOOK)
+            raise RunbookError(f"{error} {undone}") from error
         except BaseException:
             undo(profile, plan, journal)
             raise

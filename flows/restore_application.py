@@ -12,7 +12,6 @@ from flows.application_restoring import (
     observe_and_plan,
     settle,
     undo,
-    undo_after_failure,
 )
 from flows.decisions.application_plan import RUNBOOK
 from flows.decisions.drill_plan import choose_set
@@ -22,7 +21,7 @@ from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_runbook_plan
 from tasks.conclusion import failing_in_one_sentence
 from tasks.errors import RefusedError, RunbookError
-from tasks.mutation import mutating
+from tasks.mutation import mutating, undo_or_say
 from tasks.profiles import load_service
 from tasks.run_context import observe_run, read_clock
 
@@ -66,7 +65,8 @@ def restore_application(
         try:
             apply_plan(profile, run, plan, journal)
         except RunbookError as error:
-            raise RunbookError(f"{error} {undo_after_failure(profile, plan, journal)}") from error
+            undone = undo_or_say(lambda: undo(profile, plan, journal), RUNBOOK)
+            raise RunbookError(f"{error} {undone}") from error
         except BaseException:
             undo(profile, plan, journal)
             raise

@@ -10,7 +10,7 @@ from flows.decisions.unit_plan import (
     write_unit_text,
 )
 from flows.restarting import PROVEN, RESTARTING, restart
-from tasks.errors import ConfigurationError, RefusedError, RunbookError
+from tasks.errors import ConfigurationError, RefusedError
 from tasks.journal import Journal
 from tasks.mutation import BEGAN, refuse_half_done, settling
 from tasks.process_manager import observe_application, start_application, stop_application
@@ -66,14 +66,6 @@ def apply_plan(profile: ServiceProfile, plan: UnitPlan, journal: Journal) -> Res
     enable_unit(profile)
     # Hard: what only reloads keeps the settings of before.
     return restart(profile, journal, "hard")
-
-
-def undo_after_failure(profile: ServiceProfile, plan: UnitPlan, journal: Journal) -> str:
-    """Undo and return in words how it is now; what cannot be undone stays in the journal for the next run."""
-    try:
-        return undo(profile, plan, journal)
-    except RunbookError as error:
-        return f"That could not be undone: {error} Start {RUNBOOK} again: it undoes that first."
 
 
 def undo(profile: ServiceProfile, plan: UnitPlan, journal: Journal) -> str:

@@ -1,6 +1,6 @@
 """What every run that changes a service does around its acts: lock, journal, audit trail."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from prefect.logging import get_run_logger
@@ -51,6 +51,14 @@ def _say_end(error: BaseException, journal: Journal) -> str:
         return type(error).__name__
     left = journal.outcome or f"Something is left half done: the next {journal.runbook} puts that right."
     return f"The run was cancelled or its process was told to end. {left}"
+
+
+def undo_or_say(undo: Callable[[], str], runbook: str) -> str:
+    """Undo after a failure and say how it is now; what cannot be undone stays in the journal."""
+    try:
+        return undo()
+    except RunbookError as error:
+        return f"That could not be undone: {error} Start {runbook} again: it undoes that first."
 
 
 def refuse_half_done(profile: ServiceProfile, runbook: str) -> None:

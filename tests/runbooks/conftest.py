@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -29,9 +29,17 @@ import pytest
 import yaml
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
+from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    DeploymentFilter,
+    DeploymentFilterId,
+)
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 from psycopg import sql
@@ -748,3 +756,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root may mount a small disk")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)
+
+
+def make_late_run(runbook: Flow[..., State[Any]], name: str) -> FlowRun:
+    """Return a run that Prefect's own scheduler made, of a deployment of this name, for hours ago."""
+    due = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=5)
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(
+            client.create_flow(runbook),
+            name=name,
+            parameters={"service": "ledger"},
+            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="0 * * * *"), active=True)],
+        )
+        span = {"start_time": due.isoformat(), "end_time": (due + timedelta(minutes=1)).isoformat()}
+        client._client.post(
+            f"/deployments/{deployment}/schedule", json={**span, "min_runs": 1, "max_runs": 1}
+        ).raise_for_status()
+        of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
+        runs = client.read_flow_runs(deployment_filter=of_deployment)
+    (late,) = [run for run in runs if run.expected_start_time == due]
+    return late

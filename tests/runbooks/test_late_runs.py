@@ -5,11 +5,7 @@ from typing import Any
 
 import pytest
 from prefect import Flow
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.objects import State
 from prefect.flow_engine import run_flow
 
 from flows.audit_log_cleanup import audit_log_cleanup
@@ -20,7 +16,7 @@ from flows.profile_queries import profile_queries
 from flows.restore_drill import restore_drill
 from tasks.records.service import Runs, ServiceProfile
 from tasks.run_context import Run
-from tests.runbooks.conftest import Ledgers
+from tests.runbooks.conftest import Ledgers, make_late_run
 
 DUE = datetime(2026, 3, 10, 3, 30, tzinfo=UTC)
 FLOWS: tuple[Flow[..., State[Any]], ...] = (
@@ -72,25 +68,7 @@ def test_each_runbook_that_changes_or_loads_a_service_heeds_it(
 ) -> None:
     ledger = ledgers.make("postgresql")
     ledger.change(runs={"when_late": "skip"})
-    state = run_flow(runbook, make_late(runbook), {"service": ledger.name}, return_type="state")
+    late = make_late_run(runbook, f"late-{runbook.name}")
+    state = run_flow(runbook, late, {"service": ledger.name}, return_type="state")
     assert isinstance(state, State)
     assert state.name == "Skipped"
-
-
-def make_late(runbook: Flow[..., State[Any]]) -> FlowRun:
-    """Return a run that Prefect's own scheduler made for a time that is hours past."""
-    due = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=5)
-    with get_client(sync_client=True) as client:
-        deployment = client.create_deployment(
-            client.create_flow(runbook),
-            name=f"late-{runbook.name}",
-            parameters={"service": "ledger"},
-            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="0 * * * *"), active=True)],
-        )
-        span = {"start_time": due.isoformat(), "end_time": (due + timedelta(minutes=1)).isoformat()}
-        client._client.post(
-            f"/deployments/{deployment}/schedule", json={**span, "min_runs": 1, "max_runs": 1}
-        ).raise_for_status()
-        of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
-        runs = client.read_flow_runs(deployment_filter=of_deployment)
-    return next(run for run in runs if run.expected_start_time == due)

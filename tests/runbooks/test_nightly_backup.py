@@ -11,11 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State
-from prefect.client.schemas.schedules import CronSchedule
 from prefect.flow_engine import run_flow
 
 from deployments.sandbox.stack import Sandbox
@@ -28,6 +24,7 @@ from tests.runbooks.conftest import (
     completed,
     decisions_in,
     failed,
+    make_late_run,
 )
 
 # --- A good night ---
@@ -283,22 +280,7 @@ def test_a_run_that_starts_hours_late_runs_or_is_skipped_as_the_profile_says(
     """The run is made by Prefect's own scheduler, for a time that is past."""
     ledger = ledgers.make("postgresql")
     ledger.change(backup={"when_late": when_late, "late_after": "PT2H"})
-    due = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=5)
-    with get_client(sync_client=True) as client:
-        flow_id = client.create_flow_from_name("nightly-backup")
-        deployment = client.create_deployment(
-            flow_id,
-            name=f"late-{when_late}-{time.monotonic_ns()}",
-            parameters={"service": "ledger"},
-            schedules=[DeploymentScheduleCreate(schedule=CronSchedule(cron="0 * * * *"), active=True)],
-        )
-        span = {"start_time": due.isoformat(), "end_time": (due + timedelta(minutes=1)).isoformat()}
-        client._client.post(
-            f"/deployments/{deployment}/schedule", json={**span, "min_runs": 1, "max_runs": 1}
-        ).raise_for_status()
-        of_deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment]))
-        runs = client.read_flow_runs(deployment_filter=of_deployment)
-        (flow_run,) = [run for run in runs if run.expected_start_time == due]
+    flow_run = make_late_run(nightly_backup, f"late-{when_late}-{time.monotonic_ns()}")
     assert flow_run.auto_scheduled
 
     state = run_late(flow_run)
