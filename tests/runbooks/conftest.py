@@ -40,6 +40,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.settings import PREFECT_API_URL
 from prefect.tasks import Task
 from psycopg import sql
@@ -543,14 +544,15 @@ def failed(state: State[Any]) -> str:
 
 
 def artifacts_of(state: State[Any]) -> dict[str, str]:
-    """Return the artifacts that a flow run published, by key."""
+    """Return the artifacts that a flow run published, by key; of two with one key the newer."""
     run_id = state.state_details.flow_run_id
     assert run_id is not None
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
-            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id])),
+            sort=ArtifactSort.CREATED_DESC,
         )
-    return {str(artifact.key): str(artifact.data) for artifact in found}
+    return {str(artifact.key): str(artifact.data) for artifact in reversed(found)}
 
 
 def decisions_in(artifact: str) -> dict[str, str]:

@@ -6,8 +6,9 @@ from typing import Any, cast
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Crashed
 
 from deployments.sandbox.stack import Sandbox
@@ -97,7 +98,11 @@ class Ladder:
     def started(self) -> list[FlowRun]:
         """Every run that was started with a reason of this ladder."""
         with get_client(sync_client=True) as client:
-            found = client.read_flow_runs()
+            found = client.read_flow_runs(
+                flow_filter=FlowFilter(name=FlowFilterName(any_=["escalate"])),
+                # An answer has 200 runs at most, and other tests start ladders of their own.
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+            )
         return [flow_run for flow_run in found if self.mark in str(flow_run.parameters.get("reason"))]
 
     def waiting(self) -> dict[str, float]:

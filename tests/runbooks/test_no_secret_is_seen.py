@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -118,7 +119,8 @@ def collect(sandbox: Sandbox, lines: CommandLines, log: str, states: Iterable[St
         if path.is_file():
             seen.places[f"result {path.name}"] = path.read_bytes()
     with get_client(sync_client=True) as client:
-        seen.places["artifacts"] = "\n".join(str(found.data) for found in client.read_artifacts()).encode()
+        pages = takewhile(bool, (client.read_artifacts(limit=200, offset=200 * page) for page in count()))
+        seen.places["artifacts"] = "\n".join(str(found.data) for page in pages for found in page).encode()
     for service in ("invoice", "propertypulse"):
         store = open_repository(read_profile(sandbox.state / "services" / f"{service}.yaml")).store
         keys = [stored.key for stored in store.list_keys(f"{service}/")]
