@@ -118,6 +118,12 @@ class Application(Section):
         examples=["JWT_SECRET"],
     )
     login: Login | None = Field(default=None, description="A login that proves more than health does")
+    fingerprints_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="Answers which secrets the answering process runs with, as keyed fingerprints",
+        examples=["http://127.0.0.1:8080/internal/fingerprints"],
+    )
     install_command: tuple[str, ...] = Field(
         default=(),
         description="Installs the dependencies, in the application's directory, without a shell",

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, Field, model_validator
 
 from tasks.records.application import Application
+from tasks.records.credential_care import Credentials
 from tasks.records.data_care import Cleanup, QueryCare, RecommendedIndex
 from tasks.records.escalation_care import Contact, Escalation
 from tasks.records.outage_care import Firebase, Outage, SystemLogs, Upstream
@@ -190,6 +191,9 @@ class ServiceProfile(Section):
     )
     contacts: tuple[Contact, ...] = Field(default=(), description="Who can be told")
     escalation: Escalation = Field(default=Escalation(), description="Who is told, and who next")
+    credentials: Credentials = Field(
+        default=Credentials(), description="Its credentials: how they are rotated, and how old they may be"
+    )
     state_directory: Path = Field(
         default=Path("/var/lib/runbooks"),
         description="Where the host keeps journals, the lock and the audit trail; private, on a local disk",
