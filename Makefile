@@ -17,7 +17,7 @@ export UV_LINK_MODE ?= copy
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status break mend faults test lint types imports unit doctor deploy run bench clean
+.PHONY: help demo down status break mend faults alert told test lint types imports unit doctor deploy run bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ mend: $(INSTALLED) ## Undo everything that was broken
 
 faults: $(INSTALLED) ## List what can be broken
 	@$(BIN)/python -m deployments.sandbox faults
+
+alert: $(INSTALLED) ## Send the demo the alert that a system is down, and follow it: [SERVICE=invoice]
+	@$(BIN)/python -m deployments.sandbox alert $(if $(SERVICE),--service "$(SERVICE)")
+
+told: $(INSTALLED) ## Show the pages and mails that people of the demo were sent
+	@$(BIN)/python -m deployments.sandbox told
 
 test: lint types imports unit ## Run everything that must pass: lint, types, import contract, tests
 

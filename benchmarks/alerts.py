@@ -155,7 +155,7 @@ def _send_share(port: int, posts: int) -> list[float]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     waits = []
     for _ in range(posts):
-        body = make_alert(uuid.uuid4().hex, datetime.now(UTC), {"alertname": "bench"}, "firing")
+        body = make_alert(uuid.uuid4().hex, datetime.now(UTC), {"alertname": "bench"}, "firing", "x")
         began = time.monotonic()
         connection.request("POST", "/alertmanager", body, _headers())
         answer = connection.getresponse()
@@ -209,7 +209,7 @@ def _beside(name: str, ours: Sequence[float], events: Sequence[float], limit: fl
 
 def post_alert(port: int) -> None:
     """Post a new alert."""
-    body = make_alert(uuid.uuid4().hex, datetime.now(UTC), {"alertname": "bench"}, "firing")
+    body = make_alert(uuid.uuid4().hex, datetime.now(UTC), {"alertname": "bench"}, "firing", "x")
     url = f"http://127.0.0.1:{port}/alertmanager"
     httpx.post(url, content=body, headers=_headers(), timeout=30).raise_for_status()
 

@@ -35,6 +35,7 @@ def main() -> int:
         return 1
     console.print(f"Prefect UI    {sandbox.endpoints.prefect_ui}", soft_wrap=True)
     console.print(f"  log in with the line in {sandbox.vault.path('prefect-auth')}", soft_wrap=True)
+    console.print(f"Alerts        {sandbox.endpoints.receiver}, try it: make alert", soft_wrap=True)
     console.print("Everything stays up until: make down")
     return 0 if passed else 1
 

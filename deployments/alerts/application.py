@@ -98,7 +98,13 @@ async def _receive(parts: Parts, request: Request) -> Response:
         parts.measures.count_alert("repeat" if alert.is_repeat else "new")
     parts.dispatcher.wake()
     answer = [
-        {"key": alert.key, "alert": alert.name, "state": alert.state, "reason": alert.reason}
+        {
+            "key": alert.key,
+            "alert": alert.name,
+            "state": alert.state,
+            "repeat": alert.is_repeat,
+            "reason": alert.reason,
+        }
         for alert in kept
     ]
     return JSONResponse({"alerts": answer}, 202)

@@ -40,6 +40,7 @@ class _Deployment(_Answer):
 class _State(_Answer):
     name: str
     type: str
+    message: str | None = None
 
 
 class _FlowRun(_Answer):
@@ -55,6 +56,7 @@ class Run:
     id: str
     name: str
     state: str
+    message: str
     is_final: bool
 
 
@@ -122,7 +124,7 @@ def _is_final(status: int, detail: str) -> bool:
 def _read_run(said: JsonValue) -> Run:
     run = _read(_FlowRun, said)
     is_final = run.state.type in {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-    return Run(str(run.id), run.name, run.state.name, is_final)
+    return Run(str(run.id), run.name, run.state.name, run.state.message or "", is_final)
 
 
 def _read(model: type[_Read], said: JsonValue) -> _Read:

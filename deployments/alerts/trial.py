@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -38,25 +39,39 @@ def follow_test_alert(configured: Configured, runs: PrefectRuns, trial: Trial) -
     """
     source = _find_source(configured, trial.source)
     fingerprint, began = uuid.uuid4().hex[:16], datetime.now(UTC)
-    body = (
-        trial.sample.read_bytes() if trial.sample else make_alert(fingerprint, began, trial.labels, "firing")
-    )
-    for alert in _post(configured, source, trial.url, body):
+
+    def post(status: str, summary: str) -> list[dict[str, Any]]:
+        body = make_alert(fingerprint, began, trial.labels, status, summary)
+        return _post(configured, source, trial.url, body)
+
+    if trial.sample:
+        kept = _post(configured, source, trial.url, trial.sample.read_bytes())
+    else:
+        kept = post("firing", "A test alert, sent by hand")
+    for alert in kept:
         yield f"{alert['alert']} is kept: {alert['state']}."
         if alert["state"] not in {"received", "started"}:
             raise RefusedError(f"It starts no run: {alert['reason']}.")
+        if not trial.sample:
+            # Another summary: the same words would have the same signature.
+            (again,) = post("firing", "The same test alert, sent again")
+            if not again["repeat"]:
+                raise RefusedError("The same alert was sent again, and was taken for another one.")
+            yield "The same alert is sent again: it is folded into the first."
         yield from _follow(runs, alert["key"], trial.seconds)
     if not trial.sample:
-        _post(configured, source, trial.url, make_alert(fingerprint, began, trial.labels, "resolved"))
+        post("resolved", "The test alert is over")
         yield "The alert is resolved again."
 
 
-def make_alert(fingerprint: str, began: datetime, labels: Mapping[str, str], status: str) -> bytes:
+def make_alert(
+    fingerprint: str, began: datetime, labels: Mapping[str, str], status: str, summary: str
+) -> bytes:
     """Return a post as Alertmanager and Grafana send it."""
     alert = {
         "status": status,
         "labels": dict(labels),
-        "annotations": {"summary": "A test alert, sent by hand"},
+        "annotations": {"summary": summary},
         "startsAt": began.isoformat(),
         "endsAt": "0001-01-01T00:00:00Z",
         "fingerprint": fingerprint,
@@ -81,7 +96,7 @@ def _find_source(configured: Configured, name: str) -> Source:
     return sources[name]
 
 
-def _post(configured: Configured, source: Source, url: str, body: bytes) -> list[dict[str, str]]:
+def _post(configured: Configured, source: Source, url: str, body: bytes) -> list[dict[str, Any]]:
     headers = credentials(source, configured.secrets[source.name], body)
     place = f"{url.rstrip('/')}/{source.path}"
     try:
@@ -93,7 +108,7 @@ def _post(configured: Configured, source: Source, url: str, body: bytes) -> list
         raise UnreachableError(f"No receiver answers at {place} ({type(error).__name__}).") from None
     if answer.status_code != _ACCEPTED:
         raise RefusedError(f"The receiver says {answer.status_code}: {said.get('error', '')}")
-    alerts: list[dict[str, str]] = said["alerts"]
+    alerts: list[dict[str, Any]] = said["alerts"]
     return alerts
 
 
@@ -103,7 +118,7 @@ def _follow(runs: PrefectRuns, key: str, seconds: float) -> Iterator[str]:
     while time.monotonic() < deadline:
         found = runs.find(key)
         if found is not None and found != last:
-            yield f"Run {found.name}: {found.state}."
+            yield f"Run {found.name}: {found.state}. {found.message}".strip()
             last = found
         if last is not None and last.is_final:
             return

@@ -1,14 +1,16 @@
-"""`python -m deployments.sandbox up|down|status|break|mend|faults`: the sandbox from a shell."""
+"""`python -m deployments.sandbox up|down|status|break|mend|faults|alert|told`: the sandbox from a shell."""
 
 import argparse
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from deployments.sandbox.alerting import read_messages, send_alert
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.breakage import APPLICATIONS
 from deployments.sandbox.errors import SandboxError
@@ -35,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
             _mend(sandbox)
         elif options.command == "faults":
             _faults()
+        elif options.command == "alert":
+            _say(send_alert(sandbox, options.service))
+        elif options.command == "told":
+            _say(read_messages(sandbox))
         else:
             return _status(sandbox)
     except SandboxError as error:
@@ -62,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     breaking.add_argument("--service", choices=APPLICATIONS, help="the first that can have it, by default")
     commands.add_parser("mend", parents=[place], help="undo everything that was broken")
     commands.add_parser("faults", parents=[place], help="list what can be broken")
+    alert = commands.add_parser("alert", parents=[place], help="send the alert that an application is down")
+    alert.add_argument("--service", choices=APPLICATIONS, default="invoice", help="which one (%(default)s)")
+    commands.add_parser("told", parents=[place], help="show the pages and mails that people were sent")
     return parser
 
 
@@ -81,6 +90,7 @@ def _up(sandbox: Sandbox, scale: float, *, with_engine: bool) -> None:
     table.add_row(PROPERTYPULSE, endpoints.propertypulse_health)
     table.add_row("object store", endpoints.s3_endpoint)
     if with_engine:
+        table.add_row("alerts", endpoints.receiver)
         table.add_row("Prefect UI", endpoints.prefect_ui)
         table.add_row("Prefect login", f"see {sandbox.vault.path('prefect-auth')}")
     console.print(table)
@@ -116,6 +126,11 @@ def _faults() -> None:
     for fault in FAULTS:
         table.add_row(fault.name, fault.what, ", ".join(fault.services))
     Console().print(table)
+
+
+def _say(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 def _status(sandbox: Sandbox) -> int:

@@ -43,6 +43,7 @@ class Endpoints:
     propertypulse_probe_password: str = field(repr=False)
     prefect_ui: str
     prefect_api: str
+    receiver: str
     pg_bin: Path
     node: Path
     pm2_home: Path
@@ -75,6 +76,7 @@ def endpoints_of(sandbox: "Sandbox") -> Endpoints:
         propertypulse_probe_password=sandbox.applications.probe_password(PROPERTYPULSE),
         prefect_ui=sandbox.prefect_server.url,
         prefect_api=f"{sandbox.prefect_server.url}/api",
+        receiver=sandbox.receiver.url,
         pg_bin=programs.postgresql_bin(),
         node=programs.node(),
         pm2_home=sandbox.pm2.home,

@@ -28,6 +28,7 @@ PURPOSES = {
     "vendors": "the doubles of Google, Stripe and SendGrid",
     "invoice_tls": "the TLS front of invoice-backend",
     "propertypulse_tls": "the TLS front of propertypulse-api",
+    "receiver": "the receiver of alerts",
 }
 
 
@@ -58,6 +59,7 @@ class Ports:
     vendors: int = 18400
     invoice_tls: int = 8443
     propertypulse_tls: int = 5443
+    receiver: int = 4280
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Ports":

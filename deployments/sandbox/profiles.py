@@ -11,6 +11,7 @@ from deployments.sandbox import vendor_sendgrid
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.node import PACKAGES
+from deployments.sandbox.receiver import LINK_KEY
 from deployments.sandbox.vault import Vault, plain_password
 from deployments.sandbox.vendor_pager import TOKEN
 
@@ -97,11 +98,14 @@ def _reach_people(vault: Vault, endpoints: Endpoints, first: dict[str, Any]) -> 
     """Let the doubles take what people are sent: the first contact has a pager, the others e-mail."""
     pager = f"{endpoints.vendors.removeprefix('http://')}/pager/{vault.once(TOKEN, plain_password)}"
     vault.write("on-call-channel", f"json://{pager}")
+    vault.once(LINK_KEY, plain_password)
     vault.write("mail-key", vendor_sendgrid.KEY_PREFIX + vault.read(vendor_sendgrid.KEY))
     first["channels"] = [f"file:{vault.path('on-call-channel')}"]
     return {
         "sendgrid_url": f"{endpoints.vendors}/sendgrid",
         "sendgrid_key": f"file:{vault.path('mail-key')}",
+        "receiver_url": endpoints.receiver,
+        "link_key": f"file:{vault.path(LINK_KEY)}",
     }
 
 

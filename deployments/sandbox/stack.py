@@ -21,6 +21,7 @@ from deployments.sandbox.object_store import ObjectStore
 from deployments.sandbox.parts import Part, Progress, is_healthy, timed, wait_for_health
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.postgresql import PostgreSQL
+from deployments.sandbox.receiver import AlertReceiver
 from deployments.sandbox.supervisor import SYSTEM_PATH, Supervisor
 from deployments.sandbox.tls import TlsFront
 from deployments.sandbox.vault import Vault, nasty_password
@@ -66,11 +67,13 @@ class Sandbox:
         self.engine_postgresql = engine.database(self.supervisor, self.vault, ports)
         self.prefect_server = engine.PrefectServer(self.supervisor, ports, self.engine_postgresql)
         self.prefect_worker = engine.PrefectWorker(self.supervisor, ports, self.worker_environment())
+        self.receiver = AlertReceiver(self.supervisor, self.vault, ports)
 
     @property
     def parts(self) -> dict[Part, list[str]]:
         """Return every part with the names of its ports, clients before the servers that they use."""
         return {
+            self.receiver: ["receiver"],
             self.prefect_worker: [],
             self.tls_front: ["invoice_tls", "propertypulse_tls"],
             self.pm2: ["invoice", "propertypulse"],
@@ -85,7 +88,7 @@ class Sandbox:
     @property
     def engine_parts(self) -> list[Part]:
         """Return the engine's parts in the order in which they start."""
-        return [self.engine_postgresql, self.prefect_server, self.prefect_worker]
+        return [self.engine_postgresql, self.prefect_server, self.prefect_worker, self.receiver]
 
     def __enter__(self) -> Self:
         """Start the operated systems, without the engine."""
@@ -109,7 +112,7 @@ class Sandbox:
 
         Args:
             scale: size of the seed; 1 is the demo's few thousand rows.
-            with_engine: also start Prefect's server and worker.
+            with_engine: also start Prefect's server and worker, and the receiver of alerts.
             on_progress: called with what is ready and the seconds it took; from several threads.
 
         Raises:

@@ -493,6 +493,7 @@ def test_a_test_alert_is_followed_to_the_state_of_its_run(
         assert done.returncode == 0, done.stderr
         (run,) = runs_of(client, runbook)
         assert "receiver-test is kept: received." in done.stdout
+        assert "The same alert is sent again: it is folded into the first." in done.stdout
         assert f"Run {run.name}: Scheduled." in done.stdout
         assert "is a worker polling its queue?" in done.stdout
         unmapped = service.run("test", "--source", "prometheus", "--label", "alertname=Unheard")

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import certifi
@@ -22,13 +24,17 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 from deployments.sandbox import programs, seed_invoice, seed_propertypulse, unprivileged, vendor_google
+from deployments.sandbox.alerting import send_alert
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.errors import SandboxError
 from deployments.sandbox.faults import break_fault
 from deployments.sandbox.mending import mend
 from deployments.sandbox.ports import Ports, variable_of
+from deployments.sandbox.profiles import write_profiles
 from deployments.sandbox.stack import Sandbox
 from deployments.sandbox.supervisor import MARKER
+from tasks.contact_links import make_contact_link
+from tasks.profiles import read_profile
 
 COMMAND = [sys.executable, "-m", "deployments.sandbox"]
 PROJECT = Path(__file__).parents[2]
@@ -130,7 +136,7 @@ def test_secrets_are_private_and_on_no_command_line(sandbox: Sandbox) -> None:
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
     seen = command_lines()
     assert [name for name, value in secrets.items() if value in seen] == []
-    assert repr(sandbox.endpoints).count("://") == 8  # the addresses without a password in them
+    assert repr(sandbox.endpoints).count("://") == 9  # the addresses without a password in them
 
 
 def test_the_doubles_of_the_vendors_check_what_they_are_given(sandbox: Sandbox) -> None:
@@ -173,6 +179,31 @@ def test_both_applications_answer_over_https_to_whoever_trusts_the_sandboxs_auth
         assert httpx.get(url, verify=trusted).json()["status"] == "OK"
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
             httpx.get(url, verify=ssl.create_default_context(cafile=certifi.where()))
+
+
+def test_the_receiver_takes_alerts_without_the_engine_and_the_links_that_people_are_sent(
+    sandbox: Sandbox,
+) -> None:
+    folder = write_profiles(sandbox.state, sandbox.endpoints)
+    link = make_contact_link(
+        read_profile(folder / "invoice.yaml"), "e-1", "first", "Anna", datetime.now(UTC) + timedelta(hours=1)
+    )
+    assert link is not None
+    try:
+        sandbox.receiver.start()
+        sandbox.receiver.kill()
+        sandbox.receiver.start()
+        said = list(itertools.islice(send_alert(sandbox, "invoice"), 2))
+        assert said == [
+            "ServiceDown is kept: received.",
+            "The same alert is sent again: it is folded into the first.",
+        ]
+        assert "told to Anna" in httpx.get(link).raise_for_status().text
+        assert httpx.get(f"{link}x").status_code == 403
+    finally:
+        sandbox.receiver.stop()
+    with pytest.raises(SandboxError, match="make demo"):
+        next(send_alert(sandbox, "invoice"))
 
 
 def test_what_is_broken_is_mended_from_another_shell(sandbox: Sandbox) -> None:
