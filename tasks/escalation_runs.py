@@ -60,6 +60,16 @@ def schedule_level(profile: ServiceProfile, escalation: str, level: str, at: dat
     start_escalate(profile.name, parameters, key, tags=(_tag(escalation),), at=at)
 
 
+def resume_ladder(service: str, escalation: str, key: str) -> None:
+    """Given an escalation with which no run goes on, start one; the same key means the same run.
+
+    Raise ``UnreachableError`` if the Prefect server does not answer, ``NotFoundError`` if it does not have
+    the deployment.
+    """
+    parameters = {"service": service, "escalation": escalation}
+    start_escalate(service, parameters, key, tags=(_tag(escalation),))
+
+
 @retried
 def call_off_levels(profile: ServiceProfile, escalation: str, why: str) -> int:
     """Given an escalation that has ended, cancel the runs that still wait; return how many.

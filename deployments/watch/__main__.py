@@ -16,6 +16,7 @@ from deployments.automations import SILENCE
 from deployments.watch.backups import look_at_backups
 from deployments.watch.complaints import Complaint
 from deployments.watch.engine import Engine, end_silent, end_stuck
+from deployments.watch.ladders import resume_ladders
 from deployments.watch.memory import Memory, read_memory, write_memory
 from deployments.watch.telling import call_heartbeat, tell_first_level
 from tasks.errors import RunbookError, UnreachableError
@@ -70,15 +71,18 @@ def look_at_engine(
     """
     found: defaultdict[str, list[Complaint]] = defaultdict(list)
     names = [profile.name for profile in profiles]
+    ended: list[tuple[str, Complaint]] = []
     with Engine() as engine:
         try:
-            ended = list(_look(engine, names, memories, now, found))
+            ended.extend(_look(engine, names, memories, now, found))
+            # What was just ended goes on with nothing any more.
+            for profile in profiles:
+                found[profile.name] += resume_ladders(engine, profile, now)
         except UnreachableError as error:
             sentence = f"{error}: nothing is scheduled and no alert becomes a run. Start the server again."
             for profile in profiles:
                 memories[profile.name].note_answer(now, answers=False)
                 found[profile.name].append(Complaint("the server", sentence))
-            return found
     for service, complaint in ended:
         # Whose it is may be unknown: then everybody is told.
         for name in [service] if service in names else names:

@@ -1,7 +1,7 @@
 """A ladder as those on it live it: told once, in order, on time, and not after somebody has it."""
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -9,9 +9,13 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.flow_engine import run_flow
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
 from deployments.sandbox.stack import Sandbox
+from deployments.watch.engine import Engine
+from deployments.watch.ladders import resume_ladders
 from flows.acknowledge import acknowledge
 from flows.escalate import escalate
 from tasks.escalation_runs import start_again
@@ -290,6 +294,42 @@ def test_a_run_that_dies_is_started_again_once(ladder: Ladder) -> None:
     start_again(escalate, again, Crashed())
 
     assert len(ladder.started()) == 2
+
+
+def test_a_ladder_whose_run_and_worker_died_is_gone_on_with_by_the_watch(
+    ladder: Ladder, children: Children
+) -> None:
+    """As long as it lives nothing is started, when it is gone one run, and another only if that one dies."""
+    parameters = {"service": "ledger", "reason": f"the service is down ({ladder.mark})"}
+    order = {"kill_when_called": "flows.escalating:schedule_level", "parameters": parameters}
+    assert children.start(ladder.ledger, "escalate", **order).wait() is None
+    assert ladder.runs() == []
+    now = datetime.now(UTC)
+
+    with (
+        Engine({"PREFECT_API_URL": PREFECT_API_URL.value()}) as engine,
+        get_client(sync_client=True) as client,
+    ):
+
+        def watch(minutes: int) -> list[str]:
+            found = resume_ladders(engine, ladder.ledger.profile, now + timedelta(minutes=minutes))
+            return [complaint.sentence for complaint in found]
+
+        (said,) = watch(0)
+        assert f"No run went on with escalation {ladder.id}" in said
+        assert watch(0) == watch(10) == []
+        (resumed,) = ladder.runs()
+        client.set_flow_run_state(resumed.id, Crashed(), force=True)
+        assert watch(0) == [said], "the same five minutes: the same run, which is dead"
+        assert len(ladder.runs()) == 1
+        assert watch(10) == [said]
+        (again,) = (run for run in ladder.runs() if run.id != resumed.id)
+        completed(cast("State[Any]", run_flow(escalate, again, again.parameters, return_type="state")))
+
+        assert ladder.told == ["Team"]
+        assert ladder.waiting() == {"database": 30}
+        assert watch(20) == []
+    completed(ladder.acknowledge(who="Ada"))
 
 
 def test_a_triage_hands_over_once_an_hour_and_not_from_a_shell(ladder: Ladder) -> None:
