@@ -13,6 +13,7 @@ import psycopg
 from pymongo import MongoClient
 
 from deployments.sandbox import vendor_google, vendor_sendgrid, vendor_stripe
+from deployments.sandbox.env_templates import INVOICE_ENV, PROPERTYPULSE_ENV
 from deployments.sandbox.node import FOLDER, PACKAGES, ApplicationProcess
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.vault import Vault, hex_key, plain_password, write_private
@@ -23,47 +24,6 @@ PROPERTYPULSE = "propertypulse-api"
 PROBE_EMAIL = "probe@example.com"
 # Cheap on purpose: the passwords are random and long, and a demo logs in often.
 SCRYPT = {"n": 1024, "r": 8, "p": 1}
-
-INVOICE_ENV = """\
-# invoice-backend, written once by the sandbox and from then on the operator's: a rotation edits it.
-NODE_ENV=production
-PORT={port}
-
-# The password has characters that a URL must escape.
-MONGODB_URI="{mongodb_uri}"
-
-JWT_SECRET={jwt_secret}
-ENCRYPTION_KEY='{encryption_key}' # 32 characters
-EMAIL_FOR_OTP=otp@example.com
-EMAIL_PASSWORD="{email_password}"
-
-FIREBASE_PROJECT_ID=invoice-sandbox
-FIREBASE_CLIENT_EMAIL={firebase_account}
-FIREBASE_PRIVATE_KEY="{firebase_key}"
-"""
-
-PROPERTYPULSE_ENV = """\
-# propertypulse-api, written once by the sandbox and from then on the operator's: a rotation edits it.
-NODE_ENV="production"
-PORT={port}
-
-# Prisma's manner: schema and connection_limit are Prisma's words, libpq refuses them.
-DATABASE_URL="{database_url}?schema=public&connection_limit=5"
-
-JWT_SECRET='{jwt_secret}'
-
-# Stripe
-STRIPE_SECRET_KEY={stripe_key}
-STRIPE_WEBHOOK_SECRET=whsec_{stripe_webhook}
-
-# Uploads
-AWS_ACCESS_KEY_ID={s3_key_id}
-AWS_SECRET_ACCESS_KEY="{s3_key_secret}"
-AWS_REGION=us-east-1
-AWS_ENDPOINT_URL={s3_endpoint}
-
-SENDGRID_API_KEY={sendgrid_key}
-"""
 
 
 @dataclass(frozen=True)
@@ -137,6 +97,7 @@ class Applications:
             write_private(self.environment_file(PROPERTYPULSE), self._propertypulse_environment(backing))
         self._replace_made_up_firebase_key()
         self._follow_ports()
+        self._add_stripe_address()
 
     def put_probe_users(self, mongodb_admin_url: str, postgresql_url: str) -> None:
         """Make the probe user in both databases, unless it is there; seeds stay free of random passwords."""
@@ -178,12 +139,17 @@ class Applications:
             jwt_secret=self._vault.once("propertypulse-jwt-secret", plain_password_of_32),
             stripe_key=vendor_stripe.KEY_PREFIX + self._vault.once(vendor_stripe.KEY, hex_key),
             stripe_webhook=self._vault.once("propertypulse-stripe-webhook", hex_key),
+            vendors=self._vendors,
             s3_endpoint=backing.s3_endpoint,
             s3_key_id=backing.s3_key_id,
             s3_key_secret=backing.s3_key_secret,
             sendgrid_key=vendor_sendgrid.KEY_PREFIX
             + self._vault.once(vendor_sendgrid.KEY, plain_password_of_32),
         )
+
+    @property
+    def _vendors(self) -> str:
+        return f"http://{HOST}:{self._ports.vendors}"
 
     def _firebase_key(self) -> str:
         """Return the private key as an env file has it: one line, each end of a line written out."""
@@ -200,6 +166,13 @@ class Applications:
         )
         write_private(file, file.read_text(encoding="utf-8").replace(made_up, self._firebase_key()))
         old.unlink()
+
+    def _add_stripe_address(self) -> None:
+        """Lead the application of an older sandbox to the double: it would ask Stripe itself."""
+        file = self.environment_file(PROPERTYPULSE)
+        text = file.read_text(encoding="utf-8")
+        if "STRIPE_API_URL" not in parse(text):
+            write_private(file, text.rstrip("\n") + f"\nSTRIPE_API_URL={self._vendors}/stripe\n")
 
     def _follow_ports(self) -> None:
         """Put the ports of now where an existing `.env` has the ports of an earlier start."""

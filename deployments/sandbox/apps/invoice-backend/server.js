@@ -9,11 +9,13 @@ const { HttpError, errorHandler } = require('./middleware/errorHandler');
 const { health } = require('./routes/health');
 const auth = require('./routes/auth');
 const audit = require('./routes/audit');
+const internal = require('./routes/internal');
 
 const LIMIT_BYTES = 1024 * 1024;
 const settings = load();
 
 const routes = {
+  'GET /internal/fingerprints': { handle: internal.fingerprints },
   'POST /auth/login': { handle: auth.login },
   'GET /audit': { handle: audit.list, authenticated: true },
   'POST /audit': { handle: audit.create, authenticated: true },
@@ -40,9 +42,9 @@ async function dispatch(request) {
   if (request.method === 'GET' && pathname === '/health') return health();
   const route = routes[`${request.method} ${pathname}`];
   if (!route) throw new HttpError(404, `Not found: ${request.method} ${pathname}`);
-  const user = route.authenticated ? authenticate(request, settings.jwtSecret) : null;
+  const user = route.authenticated ? authenticate(request, settings.jwtSecrets) : null;
   const body = request.method === 'POST' ? await readJson(request) : {};
-  return { statusCode: 200, body: await route.handle({ body, user, settings }) };
+  return { statusCode: 200, body: await route.handle({ body, request, user, settings }) };
 }
 
 const server = http.createServer(async (request, response) => {

@@ -8,6 +8,10 @@ require('dotenv').config({ path: path.join(__dirname, '..', '.env'), override: t
 
 const REQUIRED = ['MONGODB_URI', 'PORT', 'EMAIL_FOR_OTP', 'EMAIL_PASSWORD', 'JWT_SECRET', 'ENCRYPTION_KEY', 'NODE_ENV'];
 const FIREBASE = ['FIREBASE_PROJECT_ID', 'FIREBASE_CLIENT_EMAIL', 'FIREBASE_PRIVATE_KEY'];
+// What /internal/fingerprints tells of: never the values.
+const SECRETS = [
+  'MONGODB_URI', 'JWT_SECRET', 'JWT_SECRET_PREVIOUS', 'ENCRYPTION_KEY', 'EMAIL_PASSWORD', 'FIREBASE_PRIVATE_KEY',
+];
 
 function problems(env) {
   const found = REQUIRED.filter((name) => !env[name]).map((name) => `${name} is missing`);
@@ -26,12 +30,15 @@ function load() {
     console.error(`❌ Environment variable errors: ${found.join('; ')}`);
     process.exit(1);
   }
+  const env = process.env;
   return {
-    port: Number(process.env.PORT),
-    mongodbUri: process.env.MONGODB_URI,
-    jwtSecret: process.env.JWT_SECRET,
-    slowRequestMs: Number(process.env.SLOW_REQUEST_MS || 1000),
-    firebase: FIREBASE.every((name) => process.env[name]),
+    port: Number(env.PORT),
+    mongodbUri: env.MONGODB_URI,
+    // The first signs; a token of any is accepted, so that a rotation logs nobody out.
+    jwtSecrets: [env.JWT_SECRET, env.JWT_SECRET_PREVIOUS].filter(Boolean),
+    secrets: Object.fromEntries(SECRETS.filter((name) => env[name]).map((name) => [name, env[name]])),
+    slowRequestMs: Number(env.SLOW_REQUEST_MS || 1000),
+    firebase: FIREBASE.every((name) => env[name]),
   };
 }
 

@@ -4,6 +4,7 @@ const crypto = require('crypto');
 const { promisify } = require('util');
 const jwt = require('jsonwebtoken');
 const { databaseConfig } = require('../config/database');
+const { record } = require('../middleware/audit');
 const { HttpError } = require('../middleware/errorHandler');
 
 const scrypt = promisify(crypto.scrypt);
@@ -18,7 +19,12 @@ async function passwordMatches(password, stored) {
   return crypto.timingSafeEqual(actual, expected);
 }
 
-async function login({ body, settings }) {
+function reasonOf(user) {
+  if (!user) return 'unknown user';
+  return user.isActive === false ? 'disabled user' : 'wrong password';
+}
+
+async function login({ body, request, settings }) {
   const { email, password } = body;
   if (typeof email !== 'string' || typeof password !== 'string') {
     throw new HttpError(400, 'Missing required fields: email, password');
@@ -27,10 +33,11 @@ async function login({ body, settings }) {
   const welcome = user && user.isActive !== false && (await passwordMatches(password, user.passwordHash));
   if (!welcome) {
     console.error(`❌ Authentication failed for ${email}`);
+    record('LOGIN_FAILED', { request, user, email, reason: reasonOf(user) });
     throw new HttpError(401, 'Authentication failed');
   }
   const claims = { sub: String(user._id), email, role: user.role, organizationId: String(user.organizationId) };
-  return { token: jwt.sign(claims, settings.jwtSecret, { algorithm: 'HS256', expiresIn: '1h' }), user: claims };
+  return { token: jwt.sign(claims, settings.jwtSecrets[0], { algorithm: 'HS256', expiresIn: '1h' }), user: claims };
 }
 
 module.exports = { login, passwordMatches };

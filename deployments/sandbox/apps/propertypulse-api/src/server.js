@@ -6,7 +6,9 @@ const database = require('./config/database');
 const { die } = require('./utils/die');
 const { HttpError, bodyOf } = require('./utils/errors');
 const auth = require('./routes/auth');
+const internal = require('./routes/internal');
 const payments = require('./routes/payments');
+const uploads = require('./routes/uploads');
 const webhooks = require('./routes/webhooks');
 
 const LIMIT_BYTES = 1024 * 1024;
@@ -15,9 +17,12 @@ let settings;
 
 const routes = {
   'GET /health': { handle: health },
+  'GET /internal/fingerprints': { handle: internal.fingerprints },
   'POST /auth/login': { handle: auth.login },
   'POST /api/auth/login': { handle: auth.login },
   'GET /api/payments': { handle: payments.list, authenticated: true },
+  'POST /api/payments/intent': { handle: payments.intent, authenticated: true },
+  'POST /api/uploads/signed-url': { handle: uploads.signedUrl, authenticated: true },
   'POST /api/webhooks/stripe': { handle: webhooks.stripe, rawBody: true },
 };
 

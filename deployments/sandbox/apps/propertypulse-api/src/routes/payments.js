@@ -1,7 +1,10 @@
 'use strict';
 
+const crypto = require('crypto');
 const { query } = require('../config/database');
 const { HttpError } = require('../utils/errors');
+
+const STRIPE_MS = 5000;
 
 async function list({ user }) {
   if (user.role === 'TENANT') {
@@ -25,4 +28,33 @@ async function markPaid(intentId) {
   return paid.length;
 }
 
-module.exports = { list, markPaid };
+async function intent({ body, settings }) {
+  const { amount, currency = 'usd' } = body;
+  if (!Number.isSafeInteger(amount) || amount <= 0 || typeof currency !== 'string') {
+    throw new HttpError(400, 'amount must be a whole number of cents above 0, currency a code such as usd');
+  }
+  const made = await askStripe('/v1/payment_intents', { amount: String(amount), currency }, settings.stripe);
+  return { id: made.id, clientSecret: made.client_secret, status: made.status };
+}
+
+async function askStripe(path, form, { url, key }) {
+  let answer;
+  try {
+    answer = await fetch(url + path, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'idempotency-key': crypto.randomUUID() },
+      body: new URLSearchParams(form),
+      signal: AbortSignal.timeout(STRIPE_MS),
+    });
+    const said = await answer.json();
+    if (answer.ok) return said;
+  } catch (error) {
+    console.error(`❌ Stripe did not answer: ${error.name}`);
+    throw new HttpError(502, 'Payment provider did not answer');
+  }
+  // Not Stripe's sentence: it shows the end of the key.
+  console.error(`❌ Stripe refused a payment: HTTP ${answer.status}`);
+  throw new HttpError(502, 'Payment provider refused');
+}
+
+module.exports = { intent, list, markPaid };

@@ -19,7 +19,8 @@ function signatureIsValid(raw, header, secret, nowSeconds) {
 
 async function stripe({ raw, request, settings }) {
   const header = request.headers['stripe-signature'];
-  if (!signatureIsValid(raw, header, settings.stripeWebhookSecret, Date.now() / 1000)) {
+  const now = Date.now() / 1000;
+  if (!settings.stripeWebhookSecrets.some((secret) => signatureIsValid(raw, header, secret, now))) {
     console.error('❌ Stripe webhook signature verification failed');
     throw new HttpError(400, 'Webhook signature verification failed');
   }
