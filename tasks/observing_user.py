@@ -6,7 +6,6 @@ Only what tells that is read: no name, no password's hash.
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pymongo
@@ -17,7 +16,8 @@ from psycopg import sql
 from tasks import mongodb, postgresql
 from tasks.environment_file import read_variable
 from tasks.errors import ConfigurationError, RunbookError
-from tasks.postgresql_limits import Limits, limited
+from tasks.postgresql_application import connect_as_application, list_columns
+from tasks.postgresql_limits import Limits
 from tasks.records.application import Login
 from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
@@ -36,10 +36,6 @@ _INACTIVE: Final = (
 _STATUS: Final = ("status", "state")
 _INACTIVE_STATUS: Final = {"inactive", "disabled", "suspended", "locked", "blocked", "banned", "deleted"}
 _TELLING: Final = (*_ACTIVE, *_INACTIVE, *_STATUS)
-_COLUMNS: Final = """
-SELECT attname FROM pg_attribute
-WHERE attrelid = to_regclass(quote_ident(%s)) AND attnum > 0 AND NOT attisdropped
-"""
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -89,17 +85,12 @@ def _find_in_mongodb(url: str, login: Login, user: str) -> tuple[list[Values], l
 
 
 def _find_in_postgresql(url: str, login: Login, user: str) -> tuple[list[Values], list[Values]]:
-    address = postgresql.parse_url(url)
-    # Prisma's word for where its tables are.
-    schema = parse_qs(urlsplit(url).query).get("schema", ["public"])[0]
-    if schema.isidentifier():
-        address = address.with_options(f"-c search_path={schema}")
-    with postgresql.connect(address) as connection, limited(connection, _LIMITS):
-        columns = {name for (name,) in connection.execute(_COLUMNS, [login.user_source]).fetchall()}
+    with connect_as_application(url, _LIMITS) as connection:
+        columns = list_columns(connection, login.user_source)
         if login.user_field not in columns:
             raise ConfigurationError(
-                f"{address} has no table {login.user_source} with a column {login.user_field}: correct "
-                "application.login in the profile."
+                f"{postgresql.parse_url(url)} has no table {login.user_source} with a column "
+                f"{login.user_field}: correct application.login in the profile."
             )
         telling = [name for name in _TELLING if name in columns]
         field, source = sql.Identifier(login.user_field), sql.Identifier(login.user_source)

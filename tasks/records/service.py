@@ -13,6 +13,7 @@ from tasks.records.data_care import Cleanup, QueryCare, RecommendedIndex
 from tasks.records.escalation_care import Contact, Escalation
 from tasks.records.outage_care import Firebase, Outage, SystemLogs, Upstream
 from tasks.records.section import Reference, Section
+from tasks.records.user_care import UserCare
 
 
 def _known_time_zone(name: str) -> str:
@@ -189,6 +190,7 @@ class ServiceProfile(Section):
     system_logs: SystemLogs = Field(
         default=SystemLogs(), description="Where logs are beside the application's own"
     )
+    users: UserCare = Field(default=UserCare(), description="Its users, and who of them administers")
     contacts: tuple[Contact, ...] = Field(default=(), description="Who can be told")
     escalation: Escalation = Field(default=Escalation(), description="Who is told, and who next")
     credentials: Credentials = Field(
