@@ -4,7 +4,6 @@ What is written is another file beside it, which takes its place when it is comp
 meanwhile, and who is killed meanwhile, finds either the old one or the new one.
 """
 
-import fcntl
 import os
 from collections.abc import Mapping
 from contextlib import suppress
