@@ -137,14 +137,13 @@ class Applications:
             port=self._ports.propertypulse,
             database_url=backing.database_url,
             jwt_secret=self._vault.once("propertypulse-jwt-secret", plain_password_of_32),
-            stripe_key=vendor_stripe.KEY_PREFIX + self._vault.once(vendor_stripe.KEY, hex_key),
-            stripe_webhook=self._vault.once("propertypulse-stripe-webhook", hex_key),
+            stripe_key=vendor_stripe.first_key(self._vault),
+            stripe_webhook=vendor_stripe.first_webhook_secret(self._vault),
             vendors=self._vendors,
             s3_endpoint=backing.s3_endpoint,
             s3_key_id=backing.s3_key_id,
             s3_key_secret=backing.s3_key_secret,
-            sendgrid_key=vendor_sendgrid.KEY_PREFIX
-            + self._vault.once(vendor_sendgrid.KEY, plain_password_of_32),
+            sendgrid_key=vendor_sendgrid.first_key(self._vault),
         )
 
     @property

@@ -99,11 +99,11 @@ def _reach_people(vault: Vault, endpoints: Endpoints, first: dict[str, Any]) -> 
     pager = f"{endpoints.vendors.removeprefix('http://')}/pager/{vault.once(TOKEN, plain_password)}"
     vault.write("on-call-channel", f"json://{pager}")
     vault.once(LINK_KEY, plain_password)
-    vault.write("mail-key", vendor_sendgrid.KEY_PREFIX + vault.read(vendor_sendgrid.KEY))
+    vendor_sendgrid.mail_key(vault)
     first["channels"] = [f"file:{vault.path('on-call-channel')}"]
     return {
         "sendgrid_url": f"{endpoints.vendors}/sendgrid",
-        "sendgrid_key": f"file:{vault.path('mail-key')}",
+        "sendgrid_key": f"file:{vault.path(vendor_sendgrid.MAIL_KEY)}",
         "receiver_url": endpoints.receiver,
         "link_key": f"file:{vault.path(LINK_KEY)}",
     }

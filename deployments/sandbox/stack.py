@@ -58,7 +58,7 @@ class Sandbox:
         self.object_store = ObjectStore(self.supervisor, self.vault, ports)
         self.applications = Applications(self.state, self.vault, ports)
         self.pm2 = PM2(self.supervisor, self.applications.processes())
-        self.vendors = Vendors(self.supervisor, self.vault, ports.vendors)
+        self.vendors = Vendors(self.supervisor, self.vault, ports.vendors, ports.propertypulse)
         fronts = {
             INVOICE: (ports.invoice_tls, ports.invoice),
             PROPERTYPULSE: (ports.propertypulse_tls, ports.propertypulse),

@@ -1,5 +1,6 @@
 """The made-up secrets of one sandbox: random, made once, private files that nothing else may read."""
 
+import contextlib
 import os
 import secrets
 import string
@@ -34,14 +35,26 @@ class Vault:
         try:
             return self.read(name)
         except FileNotFoundError:
-            self.write(name, make())
+            self._write_first(name, make())
         return self.read(name)
 
     def write(self, name: str, value: str) -> None:
         """Put a secret in place of what was there, so that a reader sees the old or the new one whole."""
+        self._make_folder()
+        write_private(self.path(name), value)
+
+    def _write_first(self, name: str, value: str) -> None:
+        """Put a secret where there is none; of two parts that make it at once, the first one's stays."""
+        self._make_folder()
+        candidate = self.folder / f".{name}.{secrets.token_hex(8)}"
+        write_private(candidate, value)
+        with contextlib.suppress(FileExistsError):
+            self.path(name).hardlink_to(candidate)
+        candidate.unlink()
+
+    def _make_folder(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder.chmod(0o700)
-        write_private(self.path(name), value)
 
 
 def write_private(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Mapping
 from functools import cache
 from urllib.parse import parse_qs
 
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from deployments.sandbox.vault import Vault
-from deployments.sandbox.vendor_protocol import Conduct, VendorAnswer, VendorRequest
+from deployments.sandbox.vendor_protocol import Act, Conduct, VendorAnswer, VendorRequest
 
 KEY = "invoice-firebase-private-key"
 ACCOUNT = "messaging@invoice-sandbox.example.com"
@@ -31,6 +32,7 @@ class Google:
     """The token endpoint, which knows one service account with one key."""
 
     name = "google"
+    dashboard: Mapping[str, Act] = {}
 
     def __init__(self, vault: Vault, address: str) -> None:
         """Take where the account's private key is kept, and the address, which may be named as audience."""
@@ -57,6 +59,10 @@ class Google:
         return VendorAnswer(
             200, {"access_token": token, "expires_in": LIFETIME_SECONDS - 1, "token_type": "Bearer"}
         )
+
+    def fail(self, status: int) -> VendorAnswer:
+        """Answer in Google's words that something failed."""
+        return _refuse("internal_failure", "Internal error encountered.", status=status)
 
     def _complaint(self, assertion: str, claims: dict[str, object], now: float) -> str | None:
         if claims.get("iss") != ACCOUNT:

@@ -1,10 +1,11 @@
 """A pager in small, as one of the many that Apprise reaches: what is posted to it is kept."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from deployments.sandbox.vault import Vault, plain_password
-from deployments.sandbox.vendor_protocol import Conduct, VendorAnswer, VendorRequest
+from deployments.sandbox.vendor_protocol import Act, Conduct, VendorAnswer, VendorRequest
 
 TOKEN = "pager-token"
 
@@ -13,6 +14,7 @@ class Pager:
     """One account, whose token is a part of the address."""
 
     name = "pager"
+    dashboard: Mapping[str, Act] = {}
 
     def __init__(self, vault: Vault) -> None:
         """Take where the account's token is kept."""
@@ -26,3 +28,7 @@ class Pager:
             return VendorAnswer(404, {"error": "There is no such pager."})
         self.kept.append(json.loads(request.body))
         return VendorAnswer(200, {"ok": True})
+
+    def fail(self, status: int) -> VendorAnswer:
+        """Answer that something failed."""
+        return VendorAnswer(status, {"error": "Something failed."})

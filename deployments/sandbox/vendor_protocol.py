@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
@@ -18,6 +19,7 @@ class VendorRequest:
     path: str
     headers: Mapping[str, str]
     body: bytes = b""
+    query: str = ""
 
     @property
     def key(self) -> str | None:
@@ -43,6 +45,24 @@ class VendorAnswer:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What becomes of the next requests that match, instead of what they ask for."""
+
+    path: str
+    """A regular expression that the path has to match from its beginning."""
+    method: str = ".*"
+    times: int = 1
+    status: int | None = 500
+    """What is answered; None is no answer at all, for as long as the client waits."""
+    works: bool = False
+    """The work is done all the same, before."""
+
+    def matches(self, request: VendorRequest) -> bool:
+        """Tell whether it befalls this request."""
+        return bool(re.fullmatch(self.method, request.method) and re.match(self.path, request.path))
+
+
+@dataclass(frozen=True)
 class Conduct:
     """How a vendor behaves until it is told otherwise."""
 
@@ -51,6 +71,12 @@ class Conduct:
     """Seconds that its Date header is ahead of this host's clock."""
     revoked: tuple[str, ...] = ()
     """Keys that it knew and refuses now."""
+    faults: tuple[Fault, ...] = ()
+    propagation_seconds: float = 0
+    """So long after it was made is a key refused yet."""
+
+
+Act = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class Vendor(Protocol):
@@ -60,5 +86,12 @@ class Vendor(Protocol):
     def name(self) -> str:
         """Return what it is called in its address and in the control path."""
 
+    @property
+    def dashboard(self) -> Mapping[str, Act]:
+        """Return what a person can do in its web pages and no key can, by name."""
+
     def answer(self, request: VendorRequest, conduct: Conduct) -> VendorAnswer:
         """Answer a request as the vendor does when it is up."""
+
+    def fail(self, status: int) -> VendorAnswer:
+        """Answer in the vendor's words that something failed."""

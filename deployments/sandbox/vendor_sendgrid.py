@@ -1,101 +1,126 @@
-"""SendGrid in small: the key is checked, its scopes are told, and mails are kept instead of sent."""
+"""SendGrid in small: keys with scopes, and mails that are kept instead of sent."""
 
 import json
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from deployments.sandbox import vendor_sendgrid_keys as keys
 from deployments.sandbox.vault import Vault
-from deployments.sandbox.vendor_protocol import Conduct, VendorAnswer, VendorRequest
+from deployments.sandbox.vendor_protocol import Act, Conduct, VendorAnswer, VendorRequest
+from deployments.sandbox.vendor_sendgrid_keys import SendGridError
+from deployments.sandbox.vendor_sendgrid_mail import find_wrong
+from deployments.sandbox.vendor_state import VendorState
 
 KEY = "propertypulse-sendgrid-key"
-KEY_PREFIX = "SG."
-_PEOPLE = "personalizations"
-_FIELDS = {_PEOPLE, "from", "reply_to", "subject", "content", "headers", "categories", "tracking_settings"}
-_SCOPES = ["mail.send", "mail.batch.create", "scopes.read", "stats.read", "suppression.read"]
+MAIL_KEY = "mail-key"
+MANAGER_KEY = "sendgrid-manager-key"
+_ONE_KEY = re.compile(r"/v3/api_keys/(?P<identity>[\w-]+)")
+
+
+def first_key(vault: Vault) -> str:
+    """Return the key that the application has from its first day."""
+    return keys.KEY_PREFIX + vault.once(KEY, lambda: keys.new_key().removeprefix(keys.KEY_PREFIX))
+
+
+def mail_key(vault: Vault) -> str:
+    """Return the key that the escalation sends with, which is not the application's."""
+    if vault.once(MAIL_KEY, keys.new_key) == first_key(vault):
+        # A sandbox from the time when both sent with the same one.
+        vault.write(MAIL_KEY, keys.new_key())
+    return vault.read(MAIL_KEY)
+
+
+def manager_key(vault: Vault) -> str:
+    """Return the operator's key that makes and deletes others."""
+    return vault.once(MANAGER_KEY, keys.new_key)
 
 
 class SendGrid:
-    """One account, with the one key that the vault knows."""
+    """One account with its keys."""
 
     name = "sendgrid"
+    dashboard: Mapping[str, Act] = {}
 
-    def __init__(self, vault: Vault) -> None:
-        """Take where the account's key is kept."""
+    def __init__(self, vault: Vault, state: Path) -> None:
+        """Take where the first keys are, and where it keeps what it knows."""
         self._vault = vault
+        self._state = VendorState(state / "sendgrid.json", self._first)
         self.kept: list[dict[str, Any]] = []
 
     def answer(self, request: VendorRequest, conduct: Conduct) -> VendorAnswer:
         """Answer a request as api.sendgrid.com does."""
-        key = request.key
-        if key is None:
-            return _refuse(401, "authorization required")
-        if key in conduct.revoked or key != KEY_PREFIX + self._vault.read(KEY):
-            return _refuse(401, "The provided authorization grant is invalid, expired, or revoked")
-        if (request.method, request.path) == ("GET", "/v3/scopes"):
-            return VendorAnswer(200, {"scopes": _SCOPES})
-        if (request.method, request.path) == ("POST", "/v3/mail/send"):
-            return self._send(request)
-        return _refuse(404, "not found")
-
-    def _send(self, request: VendorRequest) -> VendorAnswer:
         try:
-            mail = json.loads(request.body)
-        except ValueError:
-            return _refuse(400, "Bad Request")
-        if (wrong := find_wrong(mail)) is not None:
-            return _refuse(400, *wrong)
+            with self._state.opened() as document:
+                record = keys.authenticate(document, request.key, conduct)
+                if request.path.startswith("/v3/api_keys"):
+                    return _manage(document, record, request)
+        except SendGridError as error:
+            return VendorAnswer(error.status, error.body)
+        if (request.method, request.path) == ("GET", "/v3/scopes"):
+            return VendorAnswer(200, {"scopes": record["scopes"]})
+        if (request.method, request.path) == ("POST", "/v3/mail/send"):
+            return self._send(record, request)
+        return self.fail(404)
+
+    def fail(self, status: int) -> VendorAnswer:
+        """Answer in SendGrid's words that something failed."""
+        words = {403: "access forbidden", 404: "not found", 429: "too many requests"}
+        return VendorAnswer(status, SendGridError(status, words.get(status, "internal error")).body)
+
+    def _send(self, record: dict[str, Any], request: VendorRequest) -> VendorAnswer:
+        try:
+            keys.permit(record, "mail.send")
+            mail = _read_mail(request.body)
+        except SendGridError as error:
+            return VendorAnswer(error.status, error.body)
+        if mail.get("mail_settings", {}).get("sandbox_mode", {}).get("enable"):
+            return VendorAnswer(200, {})
         self.kept.append(mail)
         return VendorAnswer(202, {})
 
-
-def find_wrong(mail: Any) -> tuple[str, str] | None:
-    """Return what SendGrid would not take of a mail, and which field that is."""
-    if not isinstance(mail, dict):
-        return "The request body must be an object.", ""
-    if unknown := sorted(mail.keys() - _FIELDS):
-        return f"Additional property {unknown[0]} is not allowed", unknown[0]
-    content = mail.get("content")
-    checks = (
-        (_PEOPLE, bool(_people_of(mail)), "The personalizations field is required, each with a to array."),
-        ("from", _is_address(mail.get("from")), "The from object must be provided for every email send."),
-        ("subject", _is_text(mail.get("subject")), "The subject is required."),
-        (
-            "content",
-            isinstance(content, list) and bool(content) and all(_is_content(one) for one in content),
-            "The content value must be a string at least one character in length.",
-        ),
-    )
-    return next(((message, field) for field, is_right, message in checks if not is_right), None)
+    def _first(self) -> dict[str, Any]:
+        return {
+            "keys": [
+                keys.record_of(first_key(self._vault), "propertypulse", keys.APPLICATION_SCOPES),
+                keys.record_of(mail_key(self._vault), "runbooks: escalation", keys.MAIL_SCOPES),
+                keys.record_of(manager_key(self._vault), "runbooks: manager", keys.MANAGER_SCOPES),
+            ]
+        }
 
 
-def _people_of(mail: dict[str, Any]) -> list[Any]:
-    """Return everybody whom a mail is to, nobody if one of them cannot be."""
-    found = mail.get(_PEOPLE)
-    people = [one.get("to") if isinstance(one, dict) else None for one in found] if found else []
-    right = all(isinstance(to, list) and to and all(_is_address(one) for one in to) for to in people)
-    return people if right else []
+def _read_mail(body: bytes) -> dict[str, Any]:
+    try:
+        mail: dict[str, Any] = json.loads(body)
+    except ValueError:
+        raise SendGridError(400, "Bad Request") from None
+    if (wrong := find_wrong(mail)) is not None:
+        raise SendGridError(400, *wrong)
+    return mail
 
 
-def _is_text(found: object) -> bool:
-    return isinstance(found, str) and bool(found)
-
-
-def _is_address(found: object) -> bool:
-    return (
-        isinstance(found, dict)
-        and found.keys() <= {"email", "name"}
-        and re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", str(found.get("email"))) is not None
-    )
-
-
-def _is_content(found: object) -> bool:
-    return (
-        isinstance(found, dict)
-        and found.keys() == {"type", "value"}
-        and found["type"] in {"text/plain", "text/html"}
-        and _is_text(found["value"])
-    )
-
-
-def _refuse(status: int, message: str, field: str | None = None) -> VendorAnswer:
-    return VendorAnswer(status, {"errors": [{"field": field, "message": message, "help": None}]})
+def _manage(document: dict[str, Any], record: dict[str, Any], request: VendorRequest) -> VendorAnswer:
+    one = _ONE_KEY.fullmatch(request.path)
+    identity = one["identity"] if one else ""
+    match (request.method, bool(one), request.path):
+        case ("GET", False, "/v3/api_keys"):
+            keys.permit(record, "api_keys.read")
+            return VendorAnswer(200, keys.list_keys(document))
+        case ("POST", False, "/v3/api_keys"):
+            keys.permit(record, "api_keys.create")
+            return VendorAnswer(201, keys.make_key(document, record, request.body))
+        case ("GET", True, _):
+            keys.permit(record, "api_keys.read")
+            return VendorAnswer(200, keys.find_key(document, identity))
+        case ("PATCH", True, _):
+            keys.permit(record, "api_keys.update")
+            return VendorAnswer(200, keys.rename_key(document, identity, request.body))
+        case ("PUT", True, _):
+            keys.permit(record, "api_keys.update")
+            return VendorAnswer(200, keys.change_key(document, record, identity, request.body))
+        case ("DELETE", True, _):
+            keys.permit(record, "api_keys.delete")
+            keys.delete_key(document, identity)
+            return VendorAnswer(204, {})
+    raise SendGridError(404, "not found")

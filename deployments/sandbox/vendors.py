@@ -2,10 +2,12 @@
 
 import signal
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
+from deployments.sandbox import vendor_sendgrid, vendor_stripe
 from deployments.sandbox.errors import SandboxError
 from deployments.sandbox.ports import HOST
 from deployments.sandbox.supervisor import Supervisor
@@ -21,11 +23,12 @@ class Vendors:
 
     name = "vendors"
 
-    def __init__(self, supervisor: Supervisor, vault: Vault, port: int) -> None:
-        """Take where to run; nothing starts here."""
+    def __init__(self, supervisor: Supervisor, vault: Vault, port: int, application_port: int) -> None:
+        """Take where to run, and where PropertyPulse takes events; nothing starts here."""
         self._supervisor = supervisor
         self._vault = vault
         self._port = port
+        self._application = f"http://{HOST}:{application_port}"
 
     @property
     def address(self) -> str:
@@ -43,9 +46,14 @@ class Vendors:
             SandboxError: they do not come up.
         """
         self._vault.once(CONTROL, plain_password)
+        vendor_stripe.first_key(self._vault)
+        vendor_stripe.first_webhook_secret(self._vault)
+        vendor_sendgrid.mail_key(self._vault)
+        vendor_sendgrid.manager_key(self._vault)
         if not self.is_running():
             command = [sys.executable, "-m", "deployments.sandbox.vendors_server"]
-            self._supervisor.spawn(self.name, [*command, self._supervisor.state, str(self._port)])
+            where = [str(self._supervisor.state), str(self._port), self._application]
+            self._supervisor.spawn(self.name, [*command, *where])
         self._supervisor.wait_until(self.name, self._missing, seconds=START_SECONDS)
 
     def stop(self) -> None:
@@ -57,23 +65,20 @@ class Vendors:
         self._supervisor.kill(self.name)
 
     def conduct(self, vendor: str, **change: object) -> None:
-        """Let a vendor behave otherwise from now on, as `Conduct` has it: mode, clock_ahead, revoked.
+        """Let a vendor behave otherwise from now on, as `Conduct` has it: mode, revoked, faults and so on.
 
         Raises:
             SandboxError: the doubles do not run, or the vendor or what it shall do is unknown.
         """
-        secret = self._vault.read(CONTROL)
-        try:
-            answer = httpx.put(
-                f"{self.address}/control/{vendor}",
-                json=change,
-                headers={"Authorization": f"Bearer {secret}"},
-                timeout=5,
-            )
-        except httpx.HTTPError as error:
-            raise SandboxError(f"The vendors' doubles do not answer ({type(error).__name__}).") from error
-        if not answer.is_success:
-            raise SandboxError(f"The vendors' doubles answered {answer.status_code}: {answer.text}")
+        self._control("PUT", vendor, change)
+
+    def act(self, vendor: str, name: str, **told: object) -> dict[str, Any]:
+        """Do what a person does in a vendor's web pages, as its `dashboard` has it; return what is shown.
+
+        Raises:
+            SandboxError: the doubles do not run, or the vendor or the act is unknown.
+        """
+        return self._control("POST", f"{vendor}/{name}", told)
 
     def read_kept(self, vendor: str) -> list[dict[str, Any]]:
         """Return what people were sent through a vendor since its process started.
@@ -81,14 +86,19 @@ class Vendors:
         Raises:
             SandboxError: the doubles do not run, or the vendor is unknown.
         """
+        return list(self._control("GET", f"{vendor}/kept")["kept"])
+
+    def _control(self, method: str, path: str, content: Mapping[str, object] | None = None) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._vault.read(CONTROL)}"}
+        url = f"{self.address}/control/{path}"
         try:
-            answer = httpx.get(f"{self.address}/control/{vendor}/kept", headers=headers, timeout=5)
+            answer = httpx.request(method, url, json=content, headers=headers, timeout=5)
         except httpx.HTTPError as error:
             raise SandboxError(f"The vendors' doubles do not answer ({type(error).__name__}).") from error
         if not answer.is_success:
             raise SandboxError(f"The vendors' doubles answered {answer.status_code}: {answer.text}")
-        return list(answer.json()["kept"])
+        found: dict[str, Any] = answer.json()
+        return found
 
     def _missing(self) -> str | None:
         try:
