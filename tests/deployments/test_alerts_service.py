@@ -1,18 +1,14 @@
 """The receiver as a process of its own over real HTTP, killed and restarted, before a real Prefect server."""
 
 import json
-import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from resource import RLIM_INFINITY, RLIMIT_FSIZE
@@ -21,138 +17,32 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_URL
 
-from deployments.alerts.authentication import sign
 from deployments.alerts.prefect_runs import RESOLVED_KEY
-from deployments.sandbox.ports import is_free
 from tasks.acknowledgement_links import make_token
 from tasks.records.escalation import AcknowledgementLink
+from tests.deployments.receiving import (
+    BEARER,
+    JSON,
+    LINK_KEY,
+    TOKEN,
+    Service,
+    an_alert,
+    exchange,
+    free_port,
+    head,
+    serving,
+    signed,
+    wait_until,
+)
 
-PROJECT = Path(__file__).parents[2]
 NOWHERE = "http://127.0.0.1:9/api"
-TOKEN, KEY, LINK_KEY = "bearer-of-prometheus", "key-of-grafana", "key-of-links"
 POOL = "operations"
-
-
-def wait_until(what: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, "what was waited for did not come about"
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Service:
-    """The receiver on a port and a folder of its own."""
-
-    def __init__(self, folder: Path, api: str, runbook: str = "unheard", **limits: float) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        document = {
-            "listen": {"port": self.port},
-            "state_directory": str(folder / "state"),
-            "link_key": "env:A1_LINK_KEY",
-            "limits": {"posts_per_second": 100_000, "burst": 100_000, **limits},
-            "sources": [
-                {"name": "prometheus", "path": "alertmanager", "bearer": "env:A1_TOKEN"},
-                {"name": "grafana", "path": "grafana", "signature": {"key": "env:A1_KEY"}},
-            ],
-            "routes": [
-                {
-                    "match": {"alertname": ["Down", "receiver-test"]},
-                    "service": "{service}",
-                    "runbook": runbook,
-                    "parameters": {"reason": "{alertname}"},
-                },
-                {
-                    "match": {"alertname": "Mistaken"},
-                    "service": "{service}",
-                    "runbook": runbook,
-                    "parameters": {"raeson": "x"},
-                },
-            ],
-        }
-        (folder / "alerts.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-        self.environment = {
-            **os.environ,
-            "RUNBOOK_ALERTS": str(folder / "alerts.yaml"),
-            "PREFECT_API_URL": api,
-            "A1_TOKEN": TOKEN,
-            "A1_KEY": KEY,
-            "A1_LINK_KEY": LINK_KEY,
-        }
-        self.log = (folder / "log").open("ab")
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "deployments.alerts", *words]
-
-    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            self.command(*words),
-            cwd=PROJECT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            self.command("serve"), cwd=PROJECT, env=self.environment, stdout=self.log, stderr=self.log
-        )
-        wait_until(lambda: not is_free(self.port))
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        if self.process is not None:
-            self.process.send_signal(how)
-            self.process.wait(30)
-
-    def post(self, *alerts: dict[str, Any], client: httpx.Client | None = None) -> httpx.Response:
-        send = client.post if client else httpx.post
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        return send(f"{self.url}/alertmanager", json={"alerts": alerts}, headers=headers, timeout=30)
-
-    def count(self, metric: str) -> float:
-        lines = httpx.get(f"{self.url}/metrics").text.splitlines()
-        found = [line for line in lines if line.startswith(f"alert_receiver_{metric} ")]
-        return float(found[0].rpartition(" ")[2]) if found else 0.0
-
-    def rows(self, *columns: str) -> list[tuple[Any, ...]]:
-        with closing(sqlite3.connect(self.folder / "state" / "alerts.sqlite")) as connection:
-            return connection.execute(f"SELECT {', '.join(columns)} FROM alerts").fetchall()
-
-
-@contextmanager
-def serving(folder: Path, api: str, runbook: str = "unheard", **limits: float) -> Iterator[Service]:
-    service = Service(folder, api, runbook, **limits)
-    try:
-        service.start()
-        yield service
-    finally:
-        service.stop()
-        service.log.close()
-
-
-def an_alert(number: int | str = 1, status: str = "firing", **labels: str) -> dict[str, Any]:
-    return {
-        "status": status,
-        "fingerprint": f"fingerprint-{number}",
-        "startsAt": "2026-03-01T02:00:00Z",
-        "labels": {"alertname": "Down", "service": "invoice", **labels},
-    }
 
 
 @pytest.fixture(scope="module")
@@ -163,16 +53,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def signed(body: bytes, now: float, key: str = KEY) -> dict[str, str]:
-    stamp = str(int(now))
-    return {"X-Alert-Timestamp": stamp, "X-Alert-Signature": sign(key, stamp, body)}
-
-
-JSON = {"Content-Type": "application/json"}
 BODY = json.dumps({"alerts": [an_alert("forged")]}).encode()
 
 
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
 REFUSED = {
     "no credentials": ("alertmanager", {}, BODY, 401, "unknown", "unauthenticated"),
     "another token": (
@@ -214,23 +97,6 @@ def test_a_replayed_post_starts_nothing_and_is_counted(alone: Service) -> None:
     assert [answer.status_code for answer in answers] == [202, 409]
     assert alone.count('posts_total{source="grafana",outcome="replayed"}') == 1
     assert ("fingerprint-signed", 1) in alone.rows("fingerprint", "deliveries")
-
-
-def exchange(port: int, *pieces: bytes) -> bytes:
-    """Send pieces, then wait until the other side has had enough."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
-        for piece in pieces:
-            connection.sendall(piece)
-        answer = b""
-        while piece := connection.recv(4096):
-            answer += piece
-    return answer
-
-
-def head(*lines: str) -> bytes:
-    return "\r\n".join(
-        ("POST /alertmanager HTTP/1.1", "Host: x", f"Authorization: Bearer {TOKEN}", *lines, "", "")
-    ).encode()
 
 
 def test_a_post_whose_body_or_head_does_not_come_is_cut_and_counted(alone: Service) -> None:
@@ -376,45 +242,6 @@ def test_what_prefect_would_refuse_or_crash_on_is_refused_and_shown(
     assert f"{runbook}/nobody" in page
     assert "has no parameter 'raeson'; it has reason" in page
     assert runs_of(client, runbook) == []
-
-
-def test_a_storm_with_kills_in_the_middle_starts_each_alerts_run_once(
-    client: SyncPrefectClient, runbook: str, tmp_path: Path
-) -> None:
-    deliveries = iter([an_alert(number % 100) for number in range(2_000)])
-    delivered, lock = [0], threading.Lock()
-
-    def send() -> None:
-        with httpx.Client() as sender:
-            while True:
-                with lock:
-                    alert = next(deliveries, None)
-                if alert is None:
-                    return
-                while not is_taken(alert, sender):
-                    time.sleep(0.02)
-                with lock:
-                    delivered[0] += 1
-
-    def is_taken(alert: dict[str, Any], sender: httpx.Client) -> bool:
-        with suppress(httpx.HTTPError):
-            return service.post(alert, client=sender).status_code == 202
-        return False
-
-    with serving(tmp_path, PREFECT_API_URL.value(), runbook) as service, ThreadPoolExecutor(6) as senders:
-        sending = [senders.submit(send) for _ in range(6)]
-        for point in (20, 700, 1_500):
-            while delivered[0] < point:
-                time.sleep(0.005)
-            service.stop(signal.SIGKILL)
-            service.start()
-        for sender in sending:
-            sender.result()
-        wait_until(lambda: service.count('alerts{state="started"}') == 100)
-        assert sum(count for (count,) in service.rows("deliveries")) >= 2_000
-    runs = runs_of(client, runbook)
-    assert len(runs) == 100
-    assert {str(run.id) for run in runs} == {run for (run,) in service.rows("run_id")}
 
 
 class Relay:
