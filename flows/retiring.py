@@ -1,0 +1,99 @@
+"""Retiring an old credential: stage by stage, each when its grace is over, until it is proven refused."""
+
+from datetime import timedelta
+from typing import Any, Final
+
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.decisions.rotation import follow_stage, list_due, plan_retirement, say_moment
+from flows.restarting import restart
+from tasks.approval import remember_plan
+from tasks.artifacts import publish_done, publish_runbook_plan
+from tasks.backup_pause import holding_off_backups
+from tasks.errors import RunbookError, UnreachableError
+from tasks.http_probe import probe_login
+from tasks.journal import Journal
+from tasks.mutation import mutating
+from tasks.records.rotation import OpenRotation
+from tasks.records.service import ServiceProfile
+from tasks.rotation_files import record_rotation
+from tasks.rotation_runs import schedule_rest
+from tasks.rotation_steps import end_rotation, find_use, prove_refused, retire
+from tasks.run_context import Run, read_clock
+
+RETIRING: Final = "retiring the old one"
+# One that is still in use, or whose provider does not answer, is looked at again.
+_AGAIN_AFTER: Final = timedelta(hours=1)
+
+
+def finish_grace(profile: ServiceProfile, run: Run, left: OpenRotation, *, dry_run: bool) -> State[Any]:
+    """Given a rotation in grace, do the stages that are due; return how the run ends."""
+    plan = remember_plan(plan_retirement(profile, left, read_clock()))
+    publish_runbook_plan(plan)
+    if not plan.acts:
+        moment = say_moment(left.due, profile.zone)
+        return Completed(
+            message=f"{profile.name}: the new {left.credential} is in force, and the old one works until "
+            f"{moment}, so nothing was done. emergency=True ends it at once, and makes a new one."
+        )
+    if dry_run:
+        return Completed(message=f"{profile.name}: dry run, the plan is shown and nothing was done.")
+    with holding_off_backups(profile, plan.runbook, run.name), mutating(profile, run, plan) as journal:
+        said = retire_due(profile, run, journal, left)
+        publish_done(plan, said, journal.entries, profile.zone)
+        journal.close(said)
+    return Completed(message=f"{profile.name}: {said}")
+
+
+def retire_due(
+    profile: ServiceProfile, run: Run, journal: Journal, rotation: OpenRotation, *, at_once: bool = False
+) -> str:
+    """Given a rotation in grace, do the stages that are due, and let Prefect start this for the others.
+
+    Return what was done, in words. Raise ``RunbookError``, with the journal closed, if the old one could not
+    be retired: the new one stays in force, and the retirement is tried again later.
+    """
+    said = [f"The new {rotation.credential} is in force and proven."]
+    left: OpenRotation | None = rotation
+    try:
+        while left is not None and (at_once or list_due(left, read_clock())):
+            use = None if at_once else find_use(profile, left)
+            if use is not None:
+                left = _postpone(profile, left)
+                said.append(f"The old one stays, {use}.")
+                break
+            said.append(_retire_stage(profile, journal, left))
+            left = _go_on(profile, left)
+    except RunbookError as error:
+        again = schedule_rest(profile, run, _postpone(profile, left or rotation))
+        outcome = f"{said[0]} The old one is not retired yet: {error} {again}"
+        journal.close(outcome)
+        raise RunbookError(outcome) from error
+    if left is not None:
+        return " ".join([*said, schedule_rest(profile, run, left)])
+    record_rotation(profile, rotation.credential, rotation.rotation, "retired", run.started_by, read_clock())
+    return " ".join(said)
+
+
+def _retire_stage(profile: ServiceProfile, journal: Journal, left: OpenRotation) -> str:
+    stage = left.stages[0]
+    journal.write(RETIRING, stage=stage.name)
+    retire(profile, left)
+    if stage.unset:
+        restart(profile, journal)
+        if (problem := probe_login(profile)) is not None:
+            raise UnreachableError(f"{profile.name}: {problem}")
+    return prove_refused(profile, left, stage)
+
+
+def _go_on(profile: ServiceProfile, done: OpenRotation) -> OpenRotation | None:
+    left = follow_stage(done, read_clock())
+    end_rotation(profile, done, left)
+    return left
+
+
+def _postpone(profile: ServiceProfile, left: OpenRotation) -> OpenRotation:
+    later = left.model_copy(update={"due": read_clock() + _AGAIN_AFTER})
+    end_rotation(profile, left, later)
+    return later

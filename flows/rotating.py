@@ -1,0 +1,91 @@
+"""The rotation machine: what every rotation does around its credential, whatever that is.
+
+The table of states is in docs/reference/rotation.md; what may follow a kill is in flows.decisions.rotation.
+"""
+
+from typing import Any, Final
+
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.decisions.drift import find_drift
+from flows.decisions.rotation import RUNBOOKS, RotationPlan, plan_rotation
+from flows.retiring import finish_grace, retire_due
+from flows.rotation_applying import apply_new, conclude, give_up, settle
+from tasks.approval import approve, remember_plan
+from tasks.artifacts import publish_done, publish_runbook_plan
+from tasks.backup_pause import holding_off_backups
+from tasks.errors import RefusedError, RunbookError
+from tasks.journal import Journal
+from tasks.mutation import mutating, undo_or_say
+from tasks.records.credential_care import CredentialName
+from tasks.records.rotation import OpenRotation
+from tasks.records.service import ServiceProfile
+from tasks.rotation_files import read_open
+from tasks.rotation_steps import make_new, name_rotation, observe_credential
+from tasks.run_context import Run, read_clock
+
+MAKING: Final = "making the new one"
+
+
+def rotate(  # noqa: PLR0913  whose, which, and how
+    profile: ServiceProfile,
+    run: Run,
+    credential: CredentialName,
+    *,
+    emergency: bool = False,
+    dry_run: bool = False,
+    ask: bool = False,
+) -> State[Any]:
+    """Replace a credential and retire the old one, or go on with a rotation that is in grace.
+
+    An emergency ends every grace, also that of an earlier rotation. ``ask`` waits for a person whatever the
+    profile says. Raise ``RunbookError``; its message says which of the two credentials is in force.
+    """
+    runbook = RUNBOOKS[credential]
+    if (finished := settle(profile, run, runbook, dry_run=dry_run)) is not None:
+        return Completed(message=f"{profile.name}: {finished}")
+    left = read_open(profile, credential)
+    if left is not None and not emergency:
+        return finish_grace(profile, run, left, dry_run=dry_run)
+    plan = remember_plan(_observe_and_plan(profile, credential, None, emergency=emergency))
+    publish_runbook_plan(plan)
+    if plan.refusal is not None:
+        raise RefusedError(f"{profile.name}: {plan.refusal} Nothing was changed.")
+    if dry_run:
+        return Completed(message=f"{profile.name}: dry run, the plan is shown and nothing was done.")
+    approve(profile, plan, run, always=ask)
+    with holding_off_backups(profile, runbook, run.name), mutating(profile, run, plan) as journal:
+        said = _apply(profile, run, plan, journal, left)
+        publish_done(plan, said, journal.entries, profile.zone)
+        journal.close(said)
+    return Completed(message=f"{profile.name}: {said}")
+
+
+def _observe_and_plan(
+    profile: ServiceProfile, credential: CredentialName, rotation: str | None, *, emergency: bool
+) -> RotationPlan:
+    facts = observe_credential(profile, credential)
+    return plan_rotation(profile, facts, rotation or name_rotation(read_clock()), emergency=emergency)
+
+
+def _apply(
+    profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Journal, left: OpenRotation | None
+) -> str:
+    """Replace the credential, and return what was done, as a sentence."""
+    fresh = _observe_and_plan(profile, plan.credential, plan.rotation, emergency=False)
+    if (drift := find_drift(plan, fresh)) is not None:
+        raise RefusedError(f"{profile.name}: {drift}")
+    if left is not None:
+        retire_due(profile, run, journal, left, at_once=True)
+    try:
+        journal.write(MAKING)
+        make_new(profile, plan.credential, plan.rotation, plan.variables, plan.before)
+        apply_new(profile, plan, journal)
+    except RunbookError as error:
+        undone = undo_or_say(lambda: give_up(profile, run, plan, journal), plan.runbook)
+        raise RunbookError(f"{error} {undone}") from error
+    except BaseException:
+        give_up(profile, run, plan, journal)
+        raise
+    return conclude(profile, run, plan, journal)
