@@ -50,6 +50,8 @@ _DESCRIPTIONS = {
     "done": "What the run did, step by step, and how it ended.",
     "trail": "Who or what changed the service, newest first, and whether the trail is as it was written.",
     "index-care": "What was found of indexes and tables, worst first, and what was done about it.",
+    "admins": "Who administers, who is new, and what is wrong with it.",
+    "attempts": "Who failed to log in, from where and when, and what of it is too much.",
     "archives": "What cleanup took out by a rule, archive by archive.",
     "expired": "What each cleanup rule meets: what has expired by month, what is held or cannot be judged.",
     "ladder": "Who was told, by which way and when, who is next, and who has it.",
