@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from pymongo import MongoClient
 
-from deployments.sandbox import vendor_google, vendor_sendgrid, vendor_stripe
+from deployments.sandbox import object_store, uploads, vendor_google, vendor_sendgrid, vendor_stripe
 from deployments.sandbox.env_templates import INVOICE_ENV, PROPERTYPULSE_ENV
 from deployments.sandbox.node import FOLDER, PACKAGES, ApplicationProcess
 from deployments.sandbox.ports import HOST, Ports
@@ -33,8 +33,6 @@ class Backing:
     mongodb_uri: str
     database_url: str
     s3_endpoint: str
-    s3_key_id: str
-    s3_key_secret: str
 
 
 class Applications:
@@ -98,6 +96,7 @@ class Applications:
         self._replace_made_up_firebase_key()
         self._follow_ports()
         self._add_stripe_address()
+        self._give_uploads_a_user(backing.s3_endpoint)
 
     def put_probe_users(self, mongodb_admin_url: str, postgresql_url: str) -> None:
         """Make the probe user in both databases, unless it is there; seeds stay free of random passwords."""
@@ -141,8 +140,8 @@ class Applications:
             stripe_webhook=vendor_stripe.first_webhook_secret(self._vault),
             vendors=self._vendors,
             s3_endpoint=backing.s3_endpoint,
-            s3_key_id=backing.s3_key_id,
-            s3_key_secret=backing.s3_key_secret,
+            s3_key_id=self._vault.read(uploads.KEY_ID),
+            s3_key_secret=self._vault.read(uploads.KEY_SECRET),
             sendgrid_key=vendor_sendgrid.first_key(self._vault),
         )
 
@@ -172,6 +171,17 @@ class Applications:
         text = file.read_text(encoding="utf-8")
         if "STRIPE_API_URL" not in parse(text):
             write_private(file, text.rstrip("\n") + f"\nSTRIPE_API_URL={self._vendors}/stripe\n")
+
+    def _give_uploads_a_user(self, endpoint: str) -> None:
+        """Take the operator's key from the application of an older sandbox: it has one of its own now."""
+        file = self.environment_file(PROPERTYPULSE)
+        text = file.read_text(encoding="utf-8")
+        key_id = self._vault.read(object_store.KEY_ID)
+        if parse(text).get("AWS_ACCESS_KEY_ID") == key_id:
+            text = text.replace(key_id, self._vault.read(uploads.KEY_ID))
+            secret = self._vault.read(object_store.KEY_SECRET)
+            text = text.replace(secret, self._vault.read(uploads.KEY_SECRET))
+            write_private(file, text.replace(f"http://{HOST}:{self._ports.s3}", endpoint))
 
     def _follow_ports(self) -> None:
         """Put the ports of now where an existing `.env` has the ports of an earlier start."""

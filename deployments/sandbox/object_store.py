@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from deployments.sandbox import programs
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.supervisor import Supervisor
+from deployments.sandbox.uploads import iam_client, make_uploads_user
 from deployments.sandbox.vault import Vault, access_key_id, plain_password, write_private
 
 if TYPE_CHECKING:  # stubs: a development dependency
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # stubs: a development dependency
 
 BUCKET = "backups"
 REGION = "us-east-1"
+# The operator's key, in the vault: it manages the users' keys, and the backups are written with it.
+KEY_ID, KEY_SECRET = "s3-access-key-id", "s3-secret-access-key"
 # One start in sixteen takes five seconds, and one took twenty.
 START_SECONDS = 60
 STOP_SECONDS = 5
@@ -44,12 +47,12 @@ class ObjectStore:
     @property
     def key_id(self) -> str:
         """Return the access key id."""
-        return self._vault.once("s3-access-key-id", access_key_id)
+        return self._vault.once(KEY_ID, access_key_id)
 
     @property
     def key_secret(self) -> str:
         """Return the secret access key."""
-        return self._vault.once("s3-secret-access-key", plain_password)
+        return self._vault.once(KEY_SECRET, plain_password)
 
     def client(self) -> "S3Client":
         """Return a client that gives up at once, for probes."""
@@ -89,6 +92,7 @@ class ObjectStore:
             return None
 
         self._supervisor.wait_until(self.name, missing, seconds=START_SECONDS)
+        make_uploads_user(self._vault, iam_client(self.endpoint, key_id, key_secret), client)
 
     def stop(self) -> None:
         """Stop the store as an operator would."""

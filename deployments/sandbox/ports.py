@@ -26,6 +26,7 @@ PURPOSES = {
     "invoice": "invoice-backend",
     "propertypulse": "propertypulse-api",
     "vendors": "the doubles of Google, Stripe and SendGrid",
+    "iam": "the front of the object store that is AWS IAM",
     "invoice_tls": "the TLS front of invoice-backend",
     "propertypulse_tls": "the TLS front of propertypulse-api",
     "receiver": "the receiver of alerts",
@@ -60,6 +61,7 @@ class Ports:
     invoice_tls: int = 8443
     propertypulse_tls: int = 5443
     receiver: int = 4280
+    iam: int = 18401
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Ports":

@@ -58,7 +58,7 @@ class Sandbox:
         self.object_store = ObjectStore(self.supervisor, self.vault, ports)
         self.applications = Applications(self.state, self.vault, ports)
         self.pm2 = PM2(self.supervisor, self.applications.processes())
-        self.vendors = Vendors(self.supervisor, self.vault, ports.vendors, ports.propertypulse)
+        self.vendors = Vendors(self.supervisor, self.vault, ports)
         fronts = {
             INVOICE: (ports.invoice_tls, ports.invoice),
             PROPERTYPULSE: (ports.propertypulse_tls, ports.propertypulse),
@@ -77,7 +77,7 @@ class Sandbox:
             self.prefect_worker: [],
             self.tls_front: ["invoice_tls", "propertypulse_tls"],
             self.pm2: ["invoice", "propertypulse"],
-            self.vendors: ["vendors"],
+            self.vendors: ["vendors", "iam"],
             self.prefect_server: ["prefect"],
             self.mongodb: ["mongodb"],
             self.postgresql: ["postgresql"],
@@ -191,10 +191,11 @@ class Sandbox:
         postgresql = begin("postgresql", self.postgresql.start)
         invoice = begin("invoice data", lambda: self._seed_invoice(scale), mongodb)
         propertypulse = begin("propertypulse data", lambda: self._seed_propertypulse(scale), postgresql)
-        ends = [begin("object store", self.object_store.start)]
+        store = begin("object store", self.object_store.start)
+        ends = [store]
         ends.append(begin("vendors", self.vendors.start))
         ends.append(begin("TLS front", self.tls_front.start))
-        ends.append(begin("applications", self._start_applications, packages, invoice, propertypulse))
+        ends.append(begin("applications", self._start_applications, packages, store, invoice, propertypulse))
         if with_engine:
             ends.append(begin("prefect engine", self._start_engine))
         for end in ends:
@@ -215,13 +216,10 @@ class Sandbox:
         seed_propertypulse.seed(self.postgresql.owner_url(), scale)
 
     def _start_applications(self) -> None:
-        store = self.object_store
         backing = Backing(
             mongodb_uri=self.mongodb.application_url,
             database_url=self.postgresql.application_url,
-            s3_endpoint=store.endpoint,
-            s3_key_id=store.key_id,
-            s3_key_secret=store.key_secret,
+            s3_endpoint=self.vendors.iam_address,
         )
         self.applications.lay_out(backing)
         self.applications.put_probe_users(self.mongodb.admin_url, self.postgresql.owner_url())

@@ -9,7 +9,7 @@ import httpx
 
 from deployments.sandbox import vendor_sendgrid, vendor_stripe
 from deployments.sandbox.errors import SandboxError
-from deployments.sandbox.ports import HOST
+from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.supervisor import Supervisor
 from deployments.sandbox.vault import Vault, plain_password
 from deployments.sandbox.vendors_server import CONTROL
@@ -19,21 +19,25 @@ STOP_SECONDS = 2
 
 
 class Vendors:
-    """Google's token endpoint, Stripe, SendGrid and a pager, in one process."""
+    """Google's token endpoint, Stripe, SendGrid, AWS IAM and a pager, in one process."""
 
     name = "vendors"
 
-    def __init__(self, supervisor: Supervisor, vault: Vault, port: int, application_port: int) -> None:
-        """Take where to run, and where PropertyPulse takes events; nothing starts here."""
+    def __init__(self, supervisor: Supervisor, vault: Vault, ports: Ports) -> None:
+        """Take where to run; nothing starts here."""
         self._supervisor = supervisor
         self._vault = vault
-        self._port = port
-        self._application = f"http://{HOST}:{application_port}"
+        self._ports = ports
 
     @property
     def address(self) -> str:
         """Return the address below which each vendor has its name."""
-        return f"http://{HOST}:{self._port}"
+        return f"http://{HOST}:{self._ports.vendors}"
+
+    @property
+    def iam_address(self) -> str:
+        """Return the address of IAM, and of S3 for the keys that it makes."""
+        return f"http://{HOST}:{self._ports.iam}"
 
     def is_running(self) -> bool:
         """Tell whether the process lives."""
@@ -52,8 +56,9 @@ class Vendors:
         vendor_sendgrid.manager_key(self._vault)
         if not self.is_running():
             command = [sys.executable, "-m", "deployments.sandbox.vendors_server"]
-            where = [str(self._supervisor.state), str(self._port), self._application]
-            self._supervisor.spawn(self.name, [*command, *where])
+            at = self._ports
+            where = [at.vendors, at.propertypulse, at.iam, at.s3]
+            self._supervisor.spawn(self.name, [*command, self._supervisor.state, *map(str, where)])
         self._supervisor.wait_until(self.name, self._missing, seconds=START_SECONDS)
 
     def stop(self) -> None:

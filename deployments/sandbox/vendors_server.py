@@ -1,4 +1,6 @@
-"""The process of the vendors' doubles: `python -m deployments.sandbox.vendors_server STATE PORT APPLICATION`.
+"""The process of the vendors' doubles: `python -m deployments.sandbox.vendors_server STATE` and four ports.
+
+They are its own, PropertyPulse's, that of IAM and the object store's.
 
 Each vendor is below its name: /stripe/v1/balance, /sendgrid/v3/scopes, /google/token, /pager. What
 people were sent is kept and read at /control/sendgrid/kept and /control/pager/kept. How it
@@ -21,9 +23,11 @@ from pathlib import Path
 from socketserver import TCPServer
 from typing import Any
 
+from deployments.sandbox.iam_front import IamFront
 from deployments.sandbox.ports import HOST
 from deployments.sandbox.vault import Vault, write_private
 from deployments.sandbox.vendor_google import Google
+from deployments.sandbox.vendor_iam import Iam
 from deployments.sandbox.vendor_pager import Pager
 from deployments.sandbox.vendor_protocol import MODES, Conduct, Fault, Vendor, VendorAnswer, VendorRequest
 from deployments.sandbox.vendor_sendgrid import SendGrid
@@ -38,15 +42,17 @@ class Doubles(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, state: Path, port: int, application: str) -> None:
+    def __init__(self, state: Path, port: int, application_port: int, store_port: int) -> None:
         """Listen, and behave as was told last."""
         vault = Vault(state / "secrets")
         address = f"http://{HOST}:{port}"
+        self.iam = Iam(vault, state / "vendors", f"http://{HOST}:{store_port}")
         vendors: list[Vendor] = [
             Google(vault, f"{address}/google"),
-            Stripe(vault, state / "vendors", application),
+            Stripe(vault, state / "vendors", f"http://{HOST}:{application_port}"),
             SendGrid(vault, state / "vendors"),
             Pager(vault),
+            self.iam,
         ]
         self.vendors = {vendor.name: vendor for vendor in vendors}
         self.control_secret = vault.read(CONTROL)
@@ -169,4 +175,8 @@ def _conduct(told: Mapping[str, Any]) -> Conduct:
 
 
 if __name__ == "__main__":
-    Doubles(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]).serve_forever()
+    _port, _application, _iam, _store = map(int, sys.argv[2:])
+    _doubles = Doubles(Path(sys.argv[1]), _port, _application, _store)
+    _front = IamFront(_doubles.iam, _doubles, _iam, _store)
+    threading.Thread(target=_front.serve_forever, daemon=True).start()
+    _doubles.serve_forever()

@@ -202,6 +202,8 @@ def test_stripe_is_asked_with_the_applications_key_and_its_refusal_shows_no_part
     key = sandbox.applications.setting(PROPERTYPULSE, "STRIPE_SECRET_KEY")
     assert httpx.post(url, json={"amount": -1}, headers=headers).status_code == 400
     assert httpx.post(url, json={"amount": 1200}).status_code == 401
+    made = httpx.post(url, json={"amount": 1200}, headers=headers)
+    assert made.raise_for_status().json()["id"].startswith("pi_")
     sandbox.vendors.conduct("stripe", revoked=[key])
     try:
         refused = httpx.post(url, json={"amount": 1200}, headers=headers)
