@@ -122,8 +122,8 @@ def _is_taken(connection: HTTPConnection, body: bytes) -> bool:
 class Enemy:
     """Posts what must start nothing; none of it is under way when the receiver is killed, so all counts."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, client: httpx.Client) -> None:
+        self._service, self._client = service, client
         self._quiet = threading.Lock()
         self._gone = threading.Event()
         self.sent: Counter[str] = Counter()
@@ -178,7 +178,7 @@ class Enemy:
 
     def _post(self, path: str, body: bytes, headers: Mapping[str, str], status: int, counter: str) -> None:
         url = f"{self._service.url}/{path}"
-        answer = httpx.post(url, content=body, headers={**JSON, **headers}, timeout=30)
+        answer = self._client.post(url, content=body, headers={**JSON, **headers})
         assert answer.status_code == status
         self.sent[counter] += 1
 
@@ -195,31 +195,23 @@ def count_waiting(service: Service) -> int:
 def test_a_storm_in_which_everything_is_killed_starts_each_alerts_run_once_and_nothing_else(
     engine: Sandbox, api: httpx.Client, service: Service
 ) -> None:
-    server, numbers, half = engine.prefect_server, which_alerts(), DELIVERIES // 2
-    enemy = Enemy(service)
-    with ThreadPoolExecutor() as pool:
-        attacking = pool.submit(enemy.attack)
-        storm = Storm(service, pool)
-        sending = storm.send(numbers[:half])
-        storm.wait_for(1_000)
-        enemy.strike()
-        storm.wait_for(2_000)
-        server.kill()
-        storm.wait_for(3_500)
-        assert count_waiting(service) > 0
-        enemy.strike()
-        server.start()
-        for sender in sending:
-            sender.result()
-        wait_until(lambda: not count_waiting(service))
-        sending = storm.send(numbers[half:])
-        storm.wait_for(7_000)
-        server.kill()
-        enemy.strike()
-        server.start()
-        for sender in sending:
-            sender.result()
-        enemy.leave()
+    with httpx.Client(timeout=30) as client, ThreadPoolExecutor(SENDERS + 1) as pool:
+        enemy, storm = Enemy(service, client), Storm(service, pool)
+        attacking, sending = pool.submit(enemy.attack), storm.send(which_alerts())
+        try:
+            storm.wait_for(1_000)
+            enemy.strike()
+            storm.wait_for(2_000)
+            engine.prefect_server.kill()
+            storm.wait_for(3_500)
+            assert count_waiting(service) > 0
+            enemy.strike()
+            engine.prefect_server.start()
+            enemy.strike()
+            for sender in sending:
+                sender.result()
+        finally:
+            enemy.leave()
         attacking.result()
     wait_until(lambda: not count_waiting(service))
     enemy.read_counters()
