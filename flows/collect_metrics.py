@@ -7,12 +7,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.decisions.metrics import conclude_metrics, make_metrics_report, select_metrics
+from flows.late_starting import skip_replaced
 from flows.measuring import measure
 from tasks.conclusion import failing_in_one_sentence
 from tasks.figure_series import keep_figures, read_figures
 from tasks.metrics_rendering import publish_metrics
 from tasks.profiles import load_service
-from tasks.run_context import read_clock
+from tasks.run_context import observe_run, read_clock
 
 
 @flow(name="collect-metrics", flow_run_name="{service}")
@@ -33,7 +34,9 @@ def collect_metrics(service: str) -> State[Any]:
     Args:
         service: The service's name, as in its profile.
     """
-    profile = load_service(service)
+    profile, run = load_service(service), observe_run()
+    if (skipped := skip_replaced(profile, run)) is not None:
+        return skipped
     now = read_clock()
     metrics = measure(profile, now)
     history = read_figures(profile, "metrics", now)

@@ -7,13 +7,14 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.decisions.database_health import conclude, find_blindness, make_report, select_figures
+from flows.late_starting import skip_late
 from tasks.conclusion import failing_in_one_sentence
 from tasks.figure_series import keep_figures, read_figures
 from tasks.health_rendering import publish_database
 from tasks.mongodb_health import observe_mongodb
 from tasks.postgresql_health import observe_postgresql
 from tasks.profiles import load_service
-from tasks.run_context import read_clock
+from tasks.run_context import observe_run, read_clock
 
 
 @flow(name="database-report", flow_run_name="{service}")
@@ -35,7 +36,9 @@ def database_report(service: str) -> State[Any]:
     Args:
         service: The service's name, as in its profile.
     """
-    profile = load_service(service)
+    profile, run = load_service(service), observe_run()
+    if (skipped := skip_late(profile, run)) is not None:
+        return skipped
     now = read_clock()
     observe = observe_mongodb if profile.database.kind == "mongodb" else observe_postgresql
     health = observe(profile, now)

@@ -8,11 +8,13 @@ from prefect.states import Completed, Failed
 
 from flows.decisions.diagnosis import diagnose
 from flows.decisions.health_judgement import is_only_change, judge_health, say_conclusion
+from flows.late_starting import skip_replaced
 from flows.triaging import gather
 from tasks.check_rendering import publish_check
 from tasks.conclusion import failing_in_one_sentence
 from tasks.known_good import remember_healthy
 from tasks.profiles import load_service
+from tasks.run_context import observe_run
 
 
 @flow(name="health-check", flow_run_name="{service}")
@@ -33,7 +35,9 @@ def health_check(service: str, accept_changes: bool = False) -> State[Any]:
         service: The service's name, as in its profile.
         accept_changes: Take a secret that changed since the service was healthy last as changed on purpose.
     """
-    profile = load_service(service)
+    profile, run = load_service(service), observe_run()
+    if (skipped := skip_replaced(profile, run)) is not None:
+        return skipped
     evidence = gather(profile)
     diagnosis = diagnose(evidence, profile)
     if accept_changes and is_only_change(diagnosis):

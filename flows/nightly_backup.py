@@ -5,11 +5,11 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Completed
+from prefect.states import Completed
 
 from flows.decisions.backup_judgement import describe_backup, judge_set
 from flows.decisions.backup_plan import check_drift, plan_backup, plan_retention_around
-from flows.decisions.lateness import judge_lateness
+from flows.late_starting import start
 from tasks import backup_sets
 from tasks.artifacts import (
     publish_findings,
@@ -60,12 +60,12 @@ def nightly_backup(
     """
     profile = load_service(service)
     run = observe_run()
-    lateness = judge_lateness(run.due, run.started, profile.backup.late_after, profile.backup.when_late)
-    if lateness.verdict == "skip":
-        return Cancelled(name="Skipped", message=lateness.sentence)
+    lateness, skipped = start(profile, run, profile.backup)
+    if skipped is not None:
+        return skipped
     order = BackupOrder(
         kind="nightly",
-        reason=lateness.sentence,
+        reason=lateness,
         dry_run=dry_run,
         accept_changed_size=accept_changed_size,
         allow_deletes=allow_deletes,

@@ -81,7 +81,9 @@ def sample_index_use(service: str) -> State[Any]:
     Args:
         service: The service's name, as in its profile.
     """
-    profile = load_service(service)
+    profile, run = load_service(service), observe_run()
+    if (skipped := skip_late(profile, run)) is not None:
+        return skipped
     facts = observe_index_use(profile)
     record_use(profile, facts)
     if facts.uncounted:

@@ -6,6 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.late_starting import skip_replaced
 from flows.profiling import GUARD, settle
 from tasks.conclusion import failing_in_one_sentence
 from tasks.errors import LeaseHeldError
@@ -32,6 +33,8 @@ def profiler_guard(service: str) -> State[Any]:
         service: The service's name, as in its profile.
     """
     profile, run = load_service(service), observe_run()
+    if (skipped := skip_replaced(profile, run)) is not None:
+        return skipped
     if not may_be_left_on(profile):
         return Completed(message=f"{service}: no run of profile-queries left anything on.")
     try:

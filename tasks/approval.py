@@ -1,22 +1,24 @@
-"""A person agrees to a plan, or does not: in Prefect's form, or at the terminal of a shell run."""
+"""A person agrees to a plan or a late start, or does not: in Prefect's form, or at a shell run's terminal."""
 
 import sys
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from prefect import task
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
 from tasks.change_rendering import render_runbook_plan
 from tasks.errors import RefusedError
+from tasks.prefect_server import asking_prefect
 from tasks.records.runbook_plan import RunbookPlan
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
 from tasks.trail import record_event
 
 PlanT = TypeVar("PlanT", bound=RunbookPlan)
+LATE_TAG: Final = "asks-whether-to-start-late"
 
 
 class Answer(RunInput):
@@ -50,25 +52,54 @@ def approve(profile: ServiceProfile, plan: RunbookPlan, run: Run, *, always: boo
     if not always and plan.runbook not in profile.approval.required_for:
         return
     if run.deployed:
-        answer = _ask_in_the_ui(profile, plan)
+        shown = f"{render_runbook_plan(plan)}\n\nNo answer by the time this wait ends is a no."
+        answer = _ask_in_the_ui(profile, shown, f"approve-{plan.digest[:16]}")
     else:
         answer = _ask_at_the_terminal(profile, plan, run.started_by)
-    who = answer.name.strip() or "somebody who gave no name"
-    outcome = f"by {who}" + (f": {answer.comment.strip()}" if answer.comment.strip() else "")
-    agreed = answer.decision == "approve"
-    event: Literal["approved", "rejected"] = "approved" if agreed else "rejected"
-    record_event(profile, run, plan.runbook, event, plan=plan.digest, outcome=outcome)
+    agreed, outcome = _record(profile, run, plan.runbook, answer, plan.digest)
     if not agreed:
         raise RefusedError(f"{profile.name}: the plan was rejected {outcome}. Nothing was changed.")
 
 
-def _ask_in_the_ui(profile: ServiceProfile, plan: RunbookPlan) -> Answer:
-    shown = f"{render_runbook_plan(plan)}\n\nNo answer by the time this wait ends is a no."
+def agree_to_late_start(profile: ServiceProfile, run: Run, why: str) -> tuple[bool, str]:
+    """Given a scheduled run that is late, return whether a person wants it all the same, and who said so.
+
+    The run is suspended and shows what it would do: it holds no worker, and begins anew when it is answered.
+    One that nobody answers in time is ended as Skipped, by an automation of Prefect's server that knows it by
+    its tag.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.flow is None:
+        raise RefusedError(f"{profile.name}: {why} Nobody can be asked here.")
+    flow, flow_run = context.flow, context.flow_run
+    with asking_prefect() as client:
+        client.update_flow_run(flow_run.id, tags={*flow_run.tags, LATE_TAG})
+    steps = (flow.description or "").partition("\nArgs:")[0].strip()
+    shown = (
+        f"{why}\n\nShall it run now? It would:\n\n{steps}\n\nNo answer by the time this wait ends skips it."
+    )
+    answer = _ask_in_the_ui(profile, shown, "late-start")
+    return _record(profile, run, flow.name, answer)
+
+
+def _ask_in_the_ui(profile: ServiceProfile, shown: str, key: str) -> Answer:
     return suspend_flow_run(
         wait_for_input=Answer.with_initial_data(description=shown, decision="reject"),
         timeout=int(profile.approval.expires_after.total_seconds()),
-        key=f"approve-{plan.digest[:16]}",
+        key=key,
     )
+
+
+def _record(
+    profile: ServiceProfile, run: Run, runbook: str, answer: Answer, plan: str = ""
+) -> tuple[bool, str]:
+    """Write the answer into the audit trail; return whether it is yes, and who gave it."""
+    who = answer.name.strip() or "somebody who gave no name"
+    outcome = f"by {who}" + (f": {answer.comment.strip()}" if answer.comment.strip() else "")
+    agreed = answer.decision == "approve"
+    event: Literal["approved", "rejected"] = "approved" if agreed else "rejected"
+    record_event(profile, run, runbook, event, plan=plan, outcome=outcome)
+    return agreed, outcome
 
 
 def _ask_at_the_terminal(profile: ServiceProfile, plan: RunbookPlan, who: str) -> Answer:

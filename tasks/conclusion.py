@@ -1,8 +1,10 @@
-"""How a runbook that cannot go on ends: Failed, with the one sentence as the state's message."""
+"""How a runbook ends: one that cannot go on as Failed, with the one sentence as the state's message."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from contextvars import ContextVar
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, Final, ParamSpec
 
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
@@ -10,6 +12,7 @@ from prefect.states import Failed
 from tasks.errors import RunbookError
 
 P = ParamSpec("P")
+_held: Final[ContextVar[ExitStack]] = ContextVar("held until the run ends")
 
 
 def failing_in_one_sentence(body: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
@@ -21,8 +24,15 @@ def failing_in_one_sentence(body: Callable[P, State[Any]]) -> Callable[P, State[
     @wraps(body)
     def conclude(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
         try:
-            return body(*args, **kwargs)
+            with ExitStack() as held:
+                _held.set(held)
+                return body(*args, **kwargs)
         except RunbookError as error:
             return Failed(message=str(error))
 
     return conclude
+
+
+def hold_until_the_end(held: AbstractContextManager[object]) -> None:
+    """Enter a context that is left when the run ends, however it does."""
+    _held.get().enter_context(held)

@@ -96,6 +96,9 @@ class Retention(Section):
     )
 
 
+WhenLate = Literal["run", "skip", "ask"]
+
+
 class Backup(Section):
     """The nightly backup of the service."""
 
@@ -109,8 +112,8 @@ class Backup(Section):
         description="A scheduled run that starts later than this is late (ISO 8601 duration)",
         examples=["PT2H"],
     )
-    when_late: Literal["run", "skip"] = Field(
-        default="run", description="What a late run does", examples=["skip"]
+    when_late: WhenLate = Field(
+        default="run", description="What a late run does; ask: it waits for a person", examples=["ask"]
     )
     width: int = Field(
         default=2, ge=1, le=32, description="How many parts are saved side by side", examples=[4]
@@ -136,10 +139,11 @@ class Runs(Section):
         description="A scheduled run that starts later than this is late (ISO 8601 duration)",
         examples=["PT2H"],
     )
-    when_late: Literal["run", "skip"] = Field(
+    when_late: WhenLate = Field(
         default="run",
-        description="What a late drill, cleanup, care of indexes or profiling does",
-        examples=["skip"],
+        description="What a late drill, cleanup, care of indexes, profiling or report of the database does; "
+        "ask: it waits for a person",
+        examples=["ask"],
     )
 
 

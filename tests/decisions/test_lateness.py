@@ -1,11 +1,11 @@
 """When a run counts as late, and what is said of it."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Literal
 
 import pytest
 
-from flows.decisions.lateness import judge_lateness
+from flows.decisions.lateness import judge_lateness, judge_look
+from tasks.records.service import WhenLate
 
 DUE = datetime(2026, 11, 21, 1, 0, tzinfo=UTC)
 TWO_HOURS = timedelta(hours=2)
@@ -20,10 +20,12 @@ TWO_HOURS = timedelta(hours=2)
         (TWO_HOURS + timedelta(seconds=1), "skip", "skip"),
         (TWO_HOURS + timedelta(seconds=1), "run", "late"),
         (timedelta(days=3), "run", "late"),
+        (TWO_HOURS, "ask", "on time"),
+        (TWO_HOURS + timedelta(seconds=1), "ask", "ask"),
     ],
 )
 def test_a_run_is_late_when_it_starts_later_than_allowed(
-    delay: timedelta, when_late: Literal["run", "skip"], verdict: str
+    delay: timedelta, when_late: WhenLate, verdict: str
 ) -> None:
     assert judge_lateness(DUE, DUE + delay, TWO_HOURS, when_late).verdict == verdict
 
@@ -40,3 +42,13 @@ def test_the_sentence_has_the_figures_and_the_choice() -> None:
     assert "skipped" in late
     on_time = judge_lateness(DUE, DUE + timedelta(seconds=12), TWO_HOURS, "skip").sentence
     assert on_time == "Started 12 s after its scheduled time."
+
+
+def test_a_look_is_left_to_the_next_one_when_that_was_due() -> None:
+    every = timedelta(minutes=10)
+    assert judge_look(DUE, DUE + every, every).verdict == "on time"
+    found = judge_look(DUE, DUE + every + timedelta(seconds=1), every)
+    assert (found.verdict, found.sentence) == (
+        "skip",
+        "The next one was due 10 min later, and takes this one's place.",
+    )
