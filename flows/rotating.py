@@ -43,9 +43,10 @@ def rotate(  # noqa: PLR0913  whose, which, and how
     profile says. Raise ``RunbookError``; its message says which of the two credentials is in force.
     """
     runbook = RUNBOOKS[credential]
-    if (finished := settle(profile, run, runbook, dry_run=dry_run)) is not None:
-        return Completed(message=f"{profile.name}: {finished}")
+    finished = settle(profile, run, runbook, dry_run=dry_run)
     left = read_open(profile, credential)
+    if finished is not None and (left is None or not emergency):
+        return Completed(message=f"{profile.name}: {finished}")
     if left is not None and not emergency:
         return finish_grace(profile, run, left, dry_run=dry_run)
     plan = remember_plan(_observe_and_plan(profile, credential, None, emergency=emergency))

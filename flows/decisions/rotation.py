@@ -77,7 +77,7 @@ def plan_retirement(profile: ServiceProfile, rotation: OpenRotation, now: dateti
         acts=tuple(
             PlannedAct(
                 what=_capitalize(stage.name),
-                why="Its grace is over.",
+                why="Its grace is over",
                 undo="None: it is not needed any more.",
             )
             for stage in due
@@ -132,28 +132,28 @@ def _replace(profile: ServiceProfile, facts: CredentialFacts) -> Sequence[Planne
     acts = [
         PlannedAct(
             what=facts.making,
-            why="It is kept in a private file of this host before anything depends on it.",
+            why="It is kept in a private file of this host before anything depends on it",
             undo=f"discarded; {facts.undoing}",
         )
     ]
     if facts.setting is not None:
-        acts.append(PlannedAct(what=facts.setting, why="The provider accepts it then.", undo=facts.undoing))
+        acts.append(PlannedAct(what=facts.setting, why="The provider accepts it then", undo=facts.undoing))
     return [
         *acts,
         PlannedAct(
-            what=facts.testing, why="Nothing is promoted that was not seen to work.", undo="nothing to undo"
+            what=facts.testing, why="Nothing is promoted that was not seen to work", undo="nothing to undo"
         ),
         PlannedAct(
             what=f"Write {variables} into {profile.env_path}",
-            why="It is the home of the application's secrets.",
+            why="It is the home of the application's secrets",
             undo=f"until it is proven, {old_again}",
         ),
         PlannedAct(
             what=f"Restart {process} gracefully",
-            why="It reads its secrets at its start.",
+            why="It reads its secrets at its start",
             undo=f"if it does not come back, {old_again}",
         ),
-        PlannedAct(what=facts.proving, why="Success is proven.", undo=f"if it fails, {old_again}"),
+        PlannedAct(what=facts.proving, why="Success is proven", undo=f"if it fails, {old_again}"),
     ]
 
 
@@ -161,7 +161,7 @@ def _retire(facts: CredentialFacts, stage: Stage) -> PlannedAct:
     when = f"{_say_span(stage.after)} later" if stage.after else "At once then"
     return PlannedAct(
         what=f"{when}: {stage.name}, and prove that the old one is refused",
-        why=f"The old {facts.credential} is not to work any longer.",
+        why=f"The old {facts.credential} is not to work any longer",
         undo="none: by then the new one is proven",
     )
 

@@ -1,8 +1,10 @@
 'use strict';
 // A ledger's application: it answers from the ledger's database, as its .env says where that is.
 
+const crypto = require('crypto');
 const http = require('http');
 const path = require('path');
+const jwt = require('jsonwebtoken');
 
 const env = require('dotenv').config({ path: path.join(__dirname, '.env'), quiet: true }).parsed || {};
 const url = env.DATABASE_URL || '';
@@ -24,10 +26,39 @@ function connect() {
 
 const findAccount = connect();
 
+// Tokens and Stripe's events are accepted by the present secret and by the previous one, where there is one.
+function isAccepted(check, variable) {
+  return [env[variable], env[`${variable}_PREVIOUS`]].filter(Boolean).some((secret) => {
+    try {
+      return check(secret);
+    } catch {
+      return false;
+    }
+  });
+}
+
+function isToken(token) {
+  return isAccepted((secret) => jwt.verify(token, secret, { algorithms: ['HS256'] }), 'JWT_SECRET');
+}
+
+function isSigned(raw, header) {
+  const parts = Object.fromEntries((header || '').split(',').map((part) => part.split('=')));
+  const signed = (secret) => crypto.createHmac('sha256', secret).update(`${parts.t}.${raw}`).digest('hex') === parts.v1;
+  return isAccepted(signed, 'STRIPE_WEBHOOK_SECRET');
+}
+
+function fingerprint(nonce) {
+  const prints = Object.entries(env).map(([name, value]) => [
+    name,
+    crypto.createHmac('sha256', value).update(nonce).digest('hex'),
+  ]);
+  return { process: process.pid, fingerprints: Object.fromEntries(prints) };
+}
+
 async function read(request) {
   let text = '';
   for await (const chunk of request) text += chunk;
-  return JSON.parse(text || '{}');
+  return text;
 }
 
 async function answer(request) {
@@ -35,9 +66,15 @@ async function answer(request) {
     const found = await findAccount();
     return [found ? 200 : 503, { status: found ? 'OK' : 'ERROR', timestamp: new Date().toISOString() }];
   }
-  const { email, password } = await read(request);
+  const at = new URL(request.url, 'http://localhost');
+  if (at.pathname === '/internal/fingerprints') return [200, fingerprint(at.searchParams.get('nonce'))];
+  if (at.pathname === '/me') return isToken((request.headers.authorization || '').slice(7)) ? [200, {}] : [401, {}];
+  const raw = await read(request);
+  if (at.pathname === '/webhook') return isSigned(raw, request.headers['stripe-signature']) ? [200, {}] : [400, {}];
+  const { email, password } = JSON.parse(raw || '{}');
   const known = await findAccount(email);
-  return known && password === 'open sesame' ? [200, { token: `token of ${email}` }] : [401, { message: 'no' }];
+  if (!known || password !== 'open sesame') return [401, { message: 'no' }];
+  return [200, { token: env.JWT_SECRET ? jwt.sign({ sub: email }, env.JWT_SECRET, { expiresIn: '1h' }) : 'a token' }];
 }
 
 http

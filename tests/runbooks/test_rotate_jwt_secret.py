@@ -1,0 +1,154 @@
+"""rotate-jwt-secret: who is logged in stays so where the application allows it, and the old secret dies."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import httpx
+import jwt
+import pytest
+from prefect.client.schemas.objects import State
+
+from deployments.sandbox.stack import Sandbox
+from flows.rotate_jwt_secret import rotate_jwt_secret
+from tasks.rotation_files import read_open, save_open
+from tests.runbooks.conftest import Children, Ledgers, artifacts_of, completed, failed
+from tests.runbooks.rotation_walking import Rotated, make_rotated
+from tests.runbooks.walking import events, is_healthy
+
+OLD = "s" * 64
+JWT, BESIDE = "JWT_SECRET", "JWT_SECRET_PREVIOUS"
+
+
+@pytest.fixture(scope="module")
+def operated(
+    sandbox: Sandbox, prefect_server: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rotated]:
+    """One application for all: each test begins with the old secret and nothing under way."""
+    with pytest.MonkeyPatch.context() as environment:
+        maker = Ledgers(sandbox, tmp_path_factory.mktemp("jwt"), environment)
+        yield make_rotated(maker, sandbox, JWT_SECRET=OLD)
+        maker.remove()
+
+
+@pytest.fixture
+def rotated(operated: Rotated, sandbox: Sandbox) -> Rotated:
+    allow(operated, previous_variable=BESIDE, token_life="PT1H")
+    operated.set_variables(JWT_SECRET=OLD, JWT_SECRET_PREVIOUS=None)
+    sandbox.pm2.run("restart", operated.ledger.profile.application.process_name)
+    for left in operated.folder.glob("*") if operated.folder.exists() else ():
+        left.unlink()
+    (operated.ledger.folder / "state" / "ledger" / "trail.jsonl").unlink(missing_ok=True)
+    return operated
+
+
+def allow(rotated: Rotated, **terms: Any) -> None:
+    terms = {"protected_url": f"{rotated.at}/me", **terms}
+    rotated.ledger.settings["credentials"] = {"jwt_secret": terms}
+    rotated.ledger.change()
+
+
+def rotate(rotated: Rotated, **parameters: Any) -> State[Any]:
+    return cast("State[Any]", rotate_jwt_secret(rotated.ledger.name, **parameters, return_state=True))
+
+
+def end_grace(rotated: Rotated) -> None:
+    found = read_open(rotated.ledger.profile, "jwt-secret")
+    assert found is not None
+    save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+
+
+def is_let_in(rotated: Rotated, secret: str) -> bool:
+    token = jwt.encode({"sub": "x", "exp": datetime.now(UTC) + timedelta(minutes=5)}, secret, "HS256")
+    answer = httpx.get(f"{rotated.at}/me", headers={"Authorization": f"Bearer {token}"})
+    return answer.status_code == httpx.codes.OK
+
+
+def test_tokens_of_before_hold_until_the_grace_is_over_and_are_refused_then(rotated: Rotated) -> None:
+    state = rotate(rotated)
+    new = rotated.variables[JWT]
+    assert new != OLD
+    assert len(new) == 43
+    assert rotated.variables[BESIDE] == OLD
+    assert (is_let_in(rotated, new), is_let_in(rotated, OLD), is_let_in(rotated, "x" * 64)) == (
+        True,
+        True,
+        False,
+    )
+    assert "The new jwt-secret is in force and proven." in completed(state)
+    assert "Start rotate-jwt-secret again after" in completed(state)
+    assert rotated.kept() == {"jwt-secret.previous"}
+
+    assert "so nothing was done" in completed(rotate(rotated))
+    end_grace(rotated)
+    said = completed(rotate(rotated))
+    assert said.endswith("A token signed with the old secret is refused.")
+    assert BESIDE not in rotated.variables
+    assert (is_let_in(rotated, new), is_let_in(rotated, OLD)) == (True, False)
+    assert rotated.is_settled()
+    assert rotated.history() == ["rotated", "retired"]
+
+
+def test_without_a_previous_variable_everybody_is_logged_out_and_the_plan_says_so(rotated: Rotated) -> None:
+    allow(rotated)
+    assert (
+        "Everybody who is logged in is logged out"
+        in artifacts_of(rotate(rotated, dry_run=True))["rotate-jwt-secret-plan-ledger"]
+    )
+    assert rotated.variables[JWT] == OLD
+    completed(rotate(rotated))
+    assert not is_let_in(rotated, OLD)
+    assert is_let_in(rotated, rotated.variables[JWT])
+    assert rotated.is_settled()
+
+
+def test_an_emergency_ends_the_grace_of_an_earlier_rotation_and_its_own(rotated: Rotated) -> None:
+    completed(rotate(rotated))
+    first = rotated.variables[JWT]
+    completed(rotate(rotated, emergency=True))
+    now = rotated.variables[JWT]
+    assert len({OLD, first, now}) == 3
+    assert [is_let_in(rotated, secret) for secret in (OLD, first, now)] == [False, False, True]
+    assert rotated.history() == ["rotated", "retired", "rotated", "retired"]
+    assert rotated.is_settled()
+
+
+def test_a_secret_that_the_application_does_not_start_with_is_taken_back(rotated: Rotated) -> None:
+    server = rotated.ledger.application / "server.js"
+    whole = server.read_text()
+    server.write_text(
+        f"if (require('fs').readFileSync('.env').includes('{BESIDE}')) process.exit(3);\n{whole}"
+    )
+    try:
+        said = failed(rotate(rotated))
+    finally:
+        server.write_text(whole)
+    assert said.endswith("The old jwt-secret is in force, and nothing is left of the new one.")
+    assert rotated.variables == {**rotated.variables, JWT: OLD}
+    assert is_let_in(rotated, OLD)
+    assert rotated.is_settled()
+    assert rotated.history() == ["undone"]
+
+
+def test_one_that_somebody_changed_meanwhile_is_left_as_it_is(rotated: Rotated, children: Children) -> None:
+    child = children.start(rotated.ledger, "rotate_jwt_secret", kill_after_step="testing it")
+    assert child.wait() is None
+    rotated.set_variables(JWT_SECRET="t" * 64)
+    completed(rotate(rotated))
+    assert rotated.variables[BESIDE] == "t" * 64
+    assert rotated.history() == ["undone", "rotated"]
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 6, 10])
+def test_killed_after_a_line_of_the_journal_the_next_run_ends_with_one_secret(
+    rotated: Rotated, children: Children, number: int
+) -> None:
+    child = children.start(rotated.ledger, "rotate_jwt_secret", kill_after_journal=number)
+    assert child.wait() is None
+    completed(rotate(rotated, emergency=True))
+    now = rotated.variables[JWT]
+    assert is_healthy(rotated.ledger)
+    assert is_let_in(rotated, now)
+    assert not is_let_in(rotated, OLD)
+    assert rotated.is_settled()
+    assert "began" in events(rotated.ledger)
