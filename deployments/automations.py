@@ -1,7 +1,6 @@
 """What the Prefect server does by itself: end runs that died without a word, and call people.
 
-A run that is killed together with its worker stays Running for ever; one whose worker dies at the wrong
-moment stays Pending. :mod:`deployments.watch` looks after both a second time, from outside.
+:mod:`deployments.dead_runs` has those for all runs; here are those of each service, and how all are applied.
 """
 
 from collections.abc import Iterator, Sequence
@@ -10,23 +9,15 @@ from typing import Any, Final
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.events.actions import ActionTypes, ChangeFlowRunState, RunDeployment
+from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
 
-# Marks what deploying may change and delete again.
-MANAGED: Final = "managed"
+from deployments.dead_runs import ENDED, MANAGED, PENDING, WAITING, for_runs, list_for_all_runs, name_events
+
 CALLED: Final = frozenset({"escalate", "acknowledge"})
-# Two heartbeats of 30 s and a little. With what the server takes, both end a run within two minutes.
-SILENCE: Final = timedelta(seconds=75)
-STUCK: Final = timedelta(seconds=105)
 NOT_STARTED: Final = timedelta(minutes=15)
-_ENDED: Final = {"Completed", "Failed", "Cancelled", "Crashed", "TimedOut", "Skipped"}
-# A run that waits without a process has no heartbeat; one that is being cancelled has to go on having it.
-_WAITING: Final = {"Paused", "Suspended", "Scheduled", "AwaitingRetry", "AwaitingConcurrencySlot"}
-_PENDING: Final = {"Pending", "Submitting", "InfrastructurePending"}
 _PAGE: Final = 100
 
 
@@ -55,8 +46,7 @@ def list_automations(
     flows: dict[UUID, str], deployments: Sequence[DeploymentResponse]
 ) -> Iterator[AutomationCore]:
     """Yield every automation: those for all runs, and for each service those that call its people."""
-    yield _end_silent()
-    yield _end_stuck()
+    yield from list_for_all_runs()
     for people in deployments:
         if flows[people.flow_id] == "escalate":
             own = [
@@ -67,77 +57,40 @@ def list_automations(
             yield from _call_people(people, own)
 
 
-def _end_silent() -> AutomationCore:
-    return _automation(
-        "Runs that died without a word",
-        f"No heartbeat for {SILENCE.seconds} s: the flow and its worker are gone. The run is Crashed.",
-        EventTrigger(
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            for_each={"prefect.resource.id"},
-            after=_events({"heartbeat"}),
-            expect=_events({"heartbeat", *_ENDED, *_WAITING}),
-            posture=Posture.Proactive,
-            within=SILENCE,
-        ),
-        ChangeFlowRunState(
-            state=StateType.CRASHED, message=f"No sign of life for {SILENCE.seconds} s: flow and worker died."
-        ),
-    )
-
-
-def _end_stuck() -> AutomationCore:
-    return _automation(
-        "Runs that do not get going",
-        f"Pending for {STUCK.seconds} s: the worker that took it is gone. The run is Crashed.",
-        EventTrigger(
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            for_each={"prefect.resource.id"},
-            after=_events(_PENDING),
-            expect=_events({"Running", "Cancelling", *_ENDED, *_WAITING}),
-            posture=Posture.Proactive,
-            within=STUCK,
-        ),
-        ChangeFlowRunState(
-            state=StateType.CRASHED,
-            message=f"Pending for {STUCK.seconds} s: its worker died before the start.",
-        ),
-    )
-
-
 def _call_people(people: DeploymentResponse, own: Sequence[DeploymentResponse]) -> Iterator[AutomationCore]:
     service = people.name
     nightly = [deployment for deployment in own if _has_days(deployment)]
-    yield _automation(
+    yield for_runs(
         f"{service}: a run died",
         "Somebody is told of every run that ended as Crashed.",
         EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related=_of(own),
-            expect=_events({"Crashed"}),
+            expect=name_events({"Crashed"}),
             posture=Posture.Reactive,
         ),
         _escalate(people, "died; see its state and its worker's log"),
     )
-    yield _automation(
+    yield for_runs(
         f"{service}: a scheduled run failed",
         "Somebody is told when what runs once a day or less fails.",
         EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related=_of(nightly),
-            expect=_events({"Failed", "TimedOut"}),
+            expect=name_events({"Failed", "TimedOut"}),
             posture=Posture.Reactive,
         ),
         _escalate(people, "failed; see its state"),
     )
-    yield _automation(
+    yield for_runs(
         f"{service}: a scheduled run did not start",
         f"Somebody is told when what runs once a day or less is {NOT_STARTED.seconds // 60} min late.",
         EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related=_of(nightly),
             for_each={"prefect.resource.id"},
-            after=_events({"Late"}),
-            expect=_events({"Running", *_PENDING, *_ENDED, *_WAITING}),
+            after=name_events({"Late"}),
+            expect=name_events({"Running", *PENDING, *ENDED, *WAITING}),
             posture=Posture.Proactive,
             within=NOT_STARTED,
         ),
@@ -165,16 +118,6 @@ def _has_days(deployment: DeploymentResponse) -> bool:
 def _of(deployments: Sequence[DeploymentResponse]) -> dict[str, Any]:
     ids = sorted(f"prefect.deployment.{deployment.id}" for deployment in deployments)
     return {"prefect.resource.role": "deployment", "prefect.resource.id": ids}
-
-
-def _events(states: set[str]) -> set[str]:
-    return {f"prefect.flow-run.{state}" for state in states}
-
-
-def _automation(name: str, description: str, trigger: EventTrigger, action: ActionTypes) -> AutomationCore:
-    return AutomationCore(
-        name=name, description=description, tags=[MANAGED], trigger=trigger, actions=[action]
-    )
 
 
 def _read_managed(client: SyncPrefectClient) -> list[Automation]:

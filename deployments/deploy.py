@@ -14,7 +14,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import PrefectException
 
-from deployments.automations import MANAGED, apply_automations
+from deployments.automations import apply_automations
+from deployments.dead_runs import MANAGED
 
 PROJECT = Path(__file__).parent.parent
 _PAGE = 100

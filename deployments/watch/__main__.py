@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from deployments.automations import SILENCE
 from deployments.watch.backups import look_at_backups
 from deployments.watch.complaints import Complaint
-from deployments.watch.engine import Engine, end_silent, end_stuck
+from deployments.watch.engine import SILENCE, Engine, end_silent, end_stuck
 from deployments.watch.ladders import resume_ladders
 from deployments.watch.memory import Memory, read_memory, write_memory
 from deployments.watch.telling import call_heartbeat, tell_first_level

@@ -9,13 +9,15 @@ from typing import Any, Final
 
 import httpx
 
-from deployments.automations import SILENCE, STUCK
+from deployments.dead_runs import SILENT, STUCK
 from deployments.prefect_api import PrefectApi
 from deployments.watch.complaints import Complaint
 from tasks.errors import UnreachableError
 from tasks.escalation_runs import DEPLOYMENT
 
 _PAGE: Final = 200
+# Two heartbeats of 30 s and a little.
+SILENCE: Final = timedelta(seconds=75)
 # A worker polls every few seconds.
 _POLLED: Final = timedelta(seconds=90)
 # Prefect keeps events for a week by default; a longer run has had a heartbeat since.
@@ -75,8 +77,12 @@ class Engine(PrefectApi):
         return frozenset(str(run["parameters"].get("escalation", "")) for run in found)
 
     def end(self, run: Mapping[str, Any], why: str) -> bool:
-        """Make a run Crashed unless it has ended by now; tell whether it was made so."""
-        state = {"type": "CRASHED", "name": "Crashed", "message": why}
+        """Make a run Crashed unless it has ended by now; tell whether it was made so.
+
+        Of one that was being cancelled Prefect takes no other end than Cancelled.
+        """
+        kind = "CANCELLED" if run["state_type"] == "CANCELLING" else "CRASHED"
+        state = {"type": kind, "name": kind.capitalize(), "message": why}
         said = self._post(f"/flow_runs/{run['id']}/set_state", {"state": state, "force": False})
         return bool(said["status"] == "ACCEPT")
 
@@ -113,7 +119,7 @@ def end_silent(
 
     What never had one, as a run from a shell, cannot be judged and is left alone.
     """
-    old = [run for run in runs if run["state_type"] != "PENDING" and _age(run, now) > SILENCE]
+    old = [run for run in runs if run["state_type"] != "PENDING" and _is_old(run, now)]
     silent = _without(old, engine.find_alive(old, now - SILENCE))
     known = engine.find_alive(silent, now - _EVER)
     why = f"No sign of life for more than {SILENCE.seconds} s: flow and worker died."
@@ -128,10 +134,15 @@ def _age(run: Mapping[str, Any], now: datetime) -> timedelta:
     return now - datetime.fromisoformat(run["state"]["timestamp"])
 
 
+def _is_old(run: Mapping[str, Any], now: datetime) -> bool:
+    """Tell whether it had time for a heartbeat: the server's doubts are no new beginning."""
+    return run["state_name"] == SILENT or _age(run, now) > SILENCE
+
+
 def _say(run: Mapping[str, Any], what: str) -> tuple[str, Complaint]:
     service = str(run["parameters"].get("service", ""))
     sentence = (
-        f"Run '{run['name']}' {what} and was made Crashed: see in Prefect what it was, and start it again if "
+        f"Run '{run['name']}' {what} and was ended: see in Prefect what it was, and start it again if "
         "it is still wanted."
     )
     return service, Complaint(f"run {run['id']}", sentence)

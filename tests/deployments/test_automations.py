@@ -1,7 +1,9 @@
 """The automations as a Prefect server keeps them: made, made again, disabled by people, left behind."""
 
 from collections.abc import Iterator
-from uuid import UUID
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from uuid import UUID, uuid4
 
 import pytest
 from prefect import Flow, flow
@@ -10,12 +12,22 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import ChangeFlowRunState, DoNothing, RunDeployment
-from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger
+from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
+from prefect.server.events.schemas.automations import EventTrigger as ServerTrigger
+from prefect.server.events.schemas.events import ReceivedEvent
 
-from deployments.automations import MANAGED, apply_automations, list_automations
+from deployments.automations import apply_automations, list_automations
+from deployments.dead_runs import MANAGED, SILENT, list_for_all_runs
+from tasks.approval import LATE_TAG
 
 SERVICE = "bakery"
-FOR_ALL_RUNS = ["Runs that died without a word", "Runs that do not get going"]
+FOR_ALL_RUNS = {
+    "Runs of which nothing is heard": ("RUNNING", SILENT),
+    "Runs that died without a word": ("CRASHED", None),
+    "Runs that do not get going": ("CRASHED", None),
+    "Runs that are never done with being cancelled": ("CANCELLED", None),
+    "Late runs that nobody answered": ("CANCELLED", "Skipped"),
+}
 FOR_THE_SERVICE = [
     f"{SERVICE}: a run died",
     f"{SERVICE}: a scheduled run did not start",
@@ -92,7 +104,7 @@ def server(prefect_server: None) -> Iterator[Server]:
 def test_applying_again_changes_nothing_and_says_nothing(server: Server) -> None:
     assert server.apply() == []
     first = server.automations
-    assert sorted(first) == sorted(FOR_ALL_RUNS + FOR_THE_SERVICE)
+    assert sorted(first) == sorted([*FOR_ALL_RUNS, *FOR_THE_SERVICE])
     assert server.apply() == []
     assert server.automations == first, "an automation that is written anew forgets what it was waiting for"
 
@@ -142,7 +154,7 @@ def test_runs_are_ended_and_people_are_called_by_their_own_services_ladder(serve
         (action,) = automation.actions
         if automation.name in FOR_ALL_RUNS:
             assert isinstance(action, ChangeFlowRunState)
-            assert action.state.value == "CRASHED"
+            assert (action.state.value, action.name) == FOR_ALL_RUNS[automation.name]
         else:
             assert isinstance(action, RunDeployment)
             assert action.deployment_id == server.ids["escalate"]
@@ -151,7 +163,49 @@ def test_runs_are_ended_and_people_are_called_by_their_own_services_ladder(serve
 
 
 def test_a_run_that_waits_for_a_person_is_not_taken_for_dead(server: Server) -> None:
-    silent = next(iter(list_automations(server.flows, server.deployments))).trigger
-    assert isinstance(silent, EventTrigger)
-    assert {"prefect.flow-run.Suspended", "prefect.flow-run.Paused"} <= silent.expect
-    assert "prefect.flow-run.Cancelling" not in silent.expect
+    for automation in list_automations(server.flows, server.deployments):
+        trigger = automation.trigger
+        assert isinstance(trigger, EventTrigger)
+        if automation.name in FOR_ALL_RUNS and trigger.posture is Posture.Proactive:
+            assert {"prefect.flow-run.Suspended", "prefect.flow-run.Paused"} <= trigger.expect
+            assert "prefect.flow-run.AwaitingConcurrencySlot" in trigger.expect
+
+
+def test_a_run_is_dead_only_when_the_server_missed_it_twice_and_lived_meanwhile() -> None:
+    """After an outage the server misses all heartbeats at once: what it then doubts has time for another."""
+    doubted, ended = (automation.trigger for automation in islice(list_for_all_runs(), 2))
+    assert isinstance(doubted, EventTrigger)
+    assert isinstance(ended, EventTrigger)
+    assert ended.after == {f"prefect.flow-run.{SILENT}"}
+    assert "prefect.flow-run.heartbeat" in ended.expect
+    assert min(doubted.within, ended.within) > timedelta(seconds=30) + timedelta(seconds=10)
+    assert doubted.within + ended.within < timedelta(seconds=120) - timedelta(seconds=20)
+
+
+def test_only_a_late_run_that_nobody_answered_is_skipped_and_no_other_failed_one() -> None:
+    (automation,) = (found for found in list_for_all_runs() if found.name == "Late runs that nobody answered")
+    trigger = ServerTrigger.model_validate(automation.trigger.model_dump())
+
+    def covers(message: str, *tags: str) -> bool:
+        return trigger.covers(
+            ReceivedEvent.model_validate(
+                {
+                    "id": uuid4(),
+                    "occurred": datetime.now(UTC),
+                    "event": "prefect.flow-run.Failed",
+                    "resource": {
+                        "prefect.resource.id": f"prefect.flow-run.{uuid4()}",
+                        "prefect.state-message": message,
+                    },
+                    "related": [
+                        {"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}
+                        for tag in tags
+                    ],
+                }
+            )
+        )
+
+    unanswered = "The flow was paused and never resumed."
+    assert covers(unanswered, "managed", LATE_TAG)
+    assert not covers(unanswered, "managed")
+    assert not covers("invoice: no space left.", "managed", LATE_TAG)

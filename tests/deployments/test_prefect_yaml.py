@@ -13,7 +13,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL
 
-from deployments.automations import MANAGED
+from deployments.dead_runs import MANAGED
 from deployments.deploy import PROJECT, deploy
 from tasks.profiles import list_services, read_profile
 
@@ -128,6 +128,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "restore-archive",
         "restore-database",
         "restore-drill",
+        "rotate-jwt-secret",
         "sample-index-use",
         "startup-check",
     )

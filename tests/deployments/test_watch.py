@@ -13,14 +13,14 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Completed, Pending, Running
+from prefect.states import Cancelling, Completed, Pending, Running
 
-from deployments.automations import SILENCE, STUCK
+from deployments.dead_runs import SILENT, STUCK
 from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.stack import Sandbox
 from deployments.watch.__main__ import main
 from deployments.watch.complaints import Complaint
-from deployments.watch.engine import Engine, end_silent, end_stuck
+from deployments.watch.engine import SILENCE, Engine, end_silent, end_stuck
 from deployments.watch.memory import Memory, read_memory, write_memory
 from deployments.watch.telling import call_heartbeat
 from tasks.profiles import SERVICES_VARIABLE
@@ -116,11 +116,35 @@ def test_a_run_that_stays_pending_is_ended_and_a_young_one_is_not(
     ((service, complaint),) = end_stuck(engine, only(engine, run_id), now + STUCK + timedelta(minutes=1))
 
     assert service == "invoice"
-    assert "never got going and was made Crashed" in complaint.sentence
+    assert "never got going and was ended" in complaint.sentence
     state = client.read_flow_run(run_id).state
     assert state is not None
     assert state.name == "Crashed"
     assert only(engine, run_id) == []
+
+
+def test_a_run_that_is_never_done_with_being_cancelled_is_cancelled(client: SyncPrefectClient) -> None:
+    """Prefect takes no other end of it."""
+    run_id = make_run(client, Running())
+    client.set_flow_run_state(run_id, Cancelling())
+    now = datetime.now(UTC) + timedelta(minutes=5)
+    with Heard({"PREFECT_API_URL": PREFECT_API_URL.value()}) as engine:
+        engine.last = now - SILENCE - timedelta(seconds=5)
+        assert end_silent(engine, only(engine, run_id), now)
+    state = client.read_flow_run(run_id).state
+    assert state is not None
+    assert state.name == "Cancelled"
+
+
+def test_a_run_that_the_server_doubts_is_judged_by_its_heartbeats_alone(client: SyncPrefectClient) -> None:
+    run_id = make_run(client, Running())
+    client.set_flow_run_state(run_id, Running(name=SILENT))
+    now = datetime.now(UTC)
+    with Heard({"PREFECT_API_URL": PREFECT_API_URL.value()}) as engine:
+        engine.last = now
+        assert end_silent(engine, only(engine, run_id), now) == []
+        engine.last = now - SILENCE - timedelta(seconds=5)
+        assert end_silent(engine, only(engine, run_id), now)
 
 
 def test_a_run_that_ended_while_it_was_looked_at_stays_as_it_ended(
