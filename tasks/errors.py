@@ -21,6 +21,10 @@ class AccessDeniedError(RunbookError):
     """A server or store knows us and refuses: another try would be refused as well."""
 
 
+class DeadCredentialError(AccessDeniedError):
+    """A provider does not know the credential, or not any longer: nobody can do anything with it."""
+
+
 class StoreFullError(RunbookError):
     """There is no room left where something had to be written."""
 

@@ -3,32 +3,24 @@
 Each has a time limit of its own. Why one failed is said in words that hold neither its address nor its key.
 """
 
-import logging
 from collections.abc import Callable, Iterator
 from functools import partial
-from http.client import HTTPException
 from typing import Final
 
 import apprise
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from python_http_client.client import Response  # type: ignore[import-untyped]  # SendGrid's ships no types
-from python_http_client.exceptions import HTTPError  # type: ignore[import-untyped]  # likewise
-from sendgrid import SendGridAPIClient  # type: ignore[import-untyped]  # likewise
+from sendgrid import SendGridAPIClient  # type: ignore[import-untyped]  # it ships no types
 
 from tasks.credentials import resolve
-from tasks.errors import AccessDeniedError, ConfigurationError, RunbookError, UnreachableError
+from tasks.errors import ConfigurationError, RunbookError, UnreachableError
 from tasks.records.escalation import Message, Told
 from tasks.records.escalation_care import Contact, Escalation
 from tasks.records.service import ServiceProfile
+from tasks.sendgrid_asking import SECONDS, SOCKET_SECONDS, ask_sendgrid, open_sendgrid
 from tasks.time_limits import run_together
 
-SECONDS: Final = 10.0
-_SOCKET_SECONDS = 4.0
-_REFUSED: Final = {401, 403}
-
-# At DEBUG it writes the key into the log.
-logging.getLogger(Response.__module__).setLevel(logging.INFO)
+_WHOSE: Final = "the key of escalation.sendgrid_key"
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -56,7 +48,7 @@ def open_channel(reference: str) -> apprise.Apprise:
     """
     channel = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False, secure_logging=True))
     url = resolve(reference)
-    limits = f"cto={_SOCKET_SECONDS}&rto={_SOCKET_SECONDS}"
+    limits = f"cto={SOCKET_SECONDS}&rto={SOCKET_SECONDS}"
     if not channel.add(f"{url}{'&' if '?' in url else '?'}{limits}"):
         raise ConfigurationError(f"what {reference} names is no Apprise URL: correct it")
     return channel
@@ -69,10 +61,7 @@ def read_scopes(escalation: Escalation) -> tuple[str, ...]:
     ``ConfigurationError`` if there is no key.
     """
     client = _open_sendgrid(escalation)
-    found = run_together([lambda: _ask(client.client.scopes.get)], SECONDS)[0]
-    if found is None:
-        raise UnreachableError(f"it did not answer within {SECONDS:g} s")
-    return tuple(found.to_dict["scopes"])
+    return tuple(ask_sendgrid(client.client.scopes.get, _WHOSE).to_dict["scopes"])
 
 
 def _list_ways(
@@ -101,26 +90,11 @@ def _send_mail(escalation: Escalation, contact: Contact, message: Message) -> bo
         "tracking_settings": {"click_tracking": {"enable": False, "enable_text": False}},
     }
     client = _open_sendgrid(escalation)
-    _ask(partial(client.send, mail))
+    ask_sendgrid(partial(client.send, mail), _WHOSE)
     return True
 
 
 def _open_sendgrid(escalation: Escalation) -> SendGridAPIClient:
     if escalation.sendgrid_key is None:
         raise ConfigurationError("the profile has no escalation.sendgrid_key")
-    client = SendGridAPIClient(resolve(escalation.sendgrid_key), host=escalation.sendgrid_url.rstrip("/"))
-    client.client.timeout = _SOCKET_SECONDS
-    return client
-
-
-def _ask(act: Callable[[], Response]) -> Response:
-    try:
-        return act()
-    except HTTPError as error:
-        if error.status_code in _REFUSED:
-            raise AccessDeniedError(
-                f"SendGrid refuses the key of escalation.sendgrid_key ({error.status_code})"
-            ) from None
-        raise UnreachableError(f"SendGrid answered {error.status_code}") from None
-    except (OSError, HTTPException) as error:
-        raise UnreachableError(f"SendGrid did not answer ({type(error).__name__})") from None
+    return open_sendgrid(resolve(escalation.sendgrid_key), escalation.sendgrid_url)

@@ -5,6 +5,9 @@ from tasks.records.credential_care import CredentialName
 from tasks.records.service import ServiceProfile
 from tasks.rotator import Rotator
 from tasks.rotator_jwt import JwtRotator
+from tasks.rotator_sendgrid import SendGridRotator
+from tasks.rotator_stripe_key import StripeKeyRotator
+from tasks.rotator_stripe_webhook import StripeWebhookRotator
 
 
 def open_rotator(profile: ServiceProfile, credential: CredentialName) -> Rotator:
@@ -12,6 +15,12 @@ def open_rotator(profile: ServiceProfile, credential: CredentialName) -> Rotator
     wanted = profile.credentials
     if credential == "jwt-secret" and wanted.jwt_secret is not None:
         return JwtRotator(profile, wanted.jwt_secret)
+    if credential == "sendgrid-key" and wanted.sendgrid_key is not None:
+        return SendGridRotator(profile, wanted.sendgrid_key)
+    if credential == "stripe-key" and wanted.stripe_key is not None:
+        return StripeKeyRotator(profile, wanted.stripe_key)
+    if credential == "stripe-webhook-secret" and wanted.stripe_webhook_secret is not None:
+        return StripeWebhookRotator(profile, wanted.stripe_webhook_secret)
     field = credential.replace("-", "_")
     raise ConfigurationError(
         f"{profile.name}: the profile has no credentials.{field}: write there how it is rotated, see "

@@ -85,6 +85,13 @@ def boolean(value: Any) -> bool:
     return bool(value == "true")
 
 
+def span(value: Any) -> dict[str, int]:
+    """Read bounds in seconds: gt, gte, lt, lte."""
+    if not isinstance(value, dict) or not value.keys() <= {"gt", "gte", "lt", "lte"}:
+        raise ValueError("Invalid object")
+    return {name: integer(bound) for name, bound in value.items()}
+
+
 def texts(value: Any) -> list[str]:
     """Read an array of texts."""
     if not isinstance(value, dict) or sorted(value, key=len) != [str(n) for n in range(len(value))]:

@@ -30,6 +30,7 @@ WEBHOOK_SECRET = "propertypulse-stripe-webhook"
 WEBHOOK_PATH = "/api/webhooks/stripe"
 _PATH = re.compile(r"(?P<resource>/v1/[a-z_]+)(?:/(?P<identity>[A-Za-z0-9_]+))?")
 _LISTING: dict[str, forms.Reader] = {
+    "created": forms.span,
     "limit": forms.integer,
     "starting_after": forms.text,
     "type": forms.text,

@@ -1,5 +1,6 @@
 """Stripe's payment intents, and the events that tell of them."""
 
+import operator
 import secrets
 import time
 from typing import Any
@@ -9,6 +10,7 @@ from deployments.sandbox.vendor_stripe_keys import Record, StripeError
 
 _CURRENCIES = {"aud", "eur", "gbp", "usd"}
 _METHODS = {"pm_card_visa", "pm_card_mastercard"}
+_BOUNDS = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 _TO_MAKE: dict[str, forms.Reader] = {
     "amount": forms.integer,
     "currency": forms.text,
@@ -83,6 +85,8 @@ def list_events(document: Record, mode: Record, given: dict[str, Any]) -> list[R
     events = [_told(document, _shown(one)) for one in reversed(document["events"]) if _is_of(one, mode)]
     if "type" in given:
         events = [event for event in events if event["type"] == given["type"]]
+    for bound, seconds in given.get("created", {}).items():
+        events = [event for event in events if _BOUNDS[bound](event["created"], seconds)]
     if "delivery_success" in given:
         failed = {one["event"] for one in document["deliveries"] if one["state"] != "delivered"}
         events = [event for event in events if (event["id"] not in failed) == given["delivery_success"]]
