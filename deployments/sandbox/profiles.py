@@ -57,7 +57,11 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
                 "login": _login(endpoints.invoice_health, "/auth/login", secrets, INVOICE),
                 "migrate_command": [str(endpoints.node), "migration_scripts/run_all_migrations.js"],
                 "public_url": endpoints.invoice_public,
+                "fingerprints_url": _beside(endpoints.invoice_health, "/internal/fingerprints"),
                 **operated,
+            },
+            "credentials": {
+                "jwt_secret": {"protected_url": _beside(endpoints.invoice_health, "/audit")},
             },
             "firebase": {"token_url": f"{endpoints.vendors}/google/token"},
             "database": {"admin_url": f"file:{secrets / 'mongodb-admin-url'}"},
@@ -70,7 +74,11 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
                 "login": _login(endpoints.propertypulse_health, "/api/auth/login", secrets, PROPERTYPULSE),
                 "migrate_command": [sys.executable, "-m", "deployments.sandbox.migrate"],
                 "public_url": endpoints.propertypulse_public,
+                "fingerprints_url": _beside(endpoints.propertypulse_health, "/internal/fingerprints"),
                 **operated,
+            },
+            "credentials": {
+                "jwt_secret": {"protected_url": _beside(endpoints.propertypulse_health, "/api/payments")},
             },
             "database": {
                 "admin_url": f"file:{secrets / 'postgresql-admin-url'}",
@@ -111,9 +119,13 @@ def _reach_people(vault: Vault, endpoints: Endpoints, first: dict[str, Any]) -> 
 
 def _login(health_url: str, path: str, secrets: Path, application: str) -> dict[str, str]:
     return {
-        "url": health_url.removesuffix("/health") + path,
+        "url": _beside(health_url, path),
         "password": f"file:{secrets / f'{application}-probe-password'}",
     }
+
+
+def _beside(health_url: str, path: str) -> str:
+    return health_url.removesuffix("/health") + path
 
 
 def _merge(profile: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

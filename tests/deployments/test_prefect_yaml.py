@@ -133,7 +133,14 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "startup-check",
     )
     services = list_services(SERVICES)
-    assert found == [(runbook, name, name, name) for runbook in runbooks for name in services]
+    # The other service has no such credential.
+    only_there = {"rotate-s3-credentials", "rotate-sendgrid-key", "rotate-stripe-keys"}
+    assert found == [
+        (runbook, name, name, name)
+        for runbook in runbooks
+        for name in services
+        if runbook not in only_there or name == "propertypulse"
+    ]
 
 
 @pytest.fixture
