@@ -36,11 +36,13 @@ def rotate(  # noqa: PLR0913  whose, which, and how
     emergency: bool = False,
     dry_run: bool = False,
     ask: bool = False,
+    approved: bool = False,
 ) -> State[Any]:
     """Replace a credential and retire the old one, or go on with a rotation that is in grace.
 
     An emergency ends every grace, also that of an earlier rotation. ``ask`` waits for a person whatever the
-    profile says. Raise ``RunbookError``; its message says which of the two credentials is in force.
+    profile says; ``approved`` waits for none, where the whole was agreed to before. Raise ``RunbookError``;
+    its message says which of the two credentials is in force.
     """
     runbook = RUNBOOKS[credential]
     finished = settle(profile, run, runbook, dry_run=dry_run)
@@ -49,13 +51,16 @@ def rotate(  # noqa: PLR0913  whose, which, and how
         return Completed(message=f"{profile.name}: {finished}")
     if left is not None and not emergency:
         return finish_grace(profile, run, left, dry_run=dry_run)
-    plan = remember_plan(_observe_and_plan(profile, credential, None, emergency=emergency))
+    plan = _observe_and_plan(profile, credential, None, emergency=emergency)
+    if not approved:
+        plan = remember_plan(plan)
     publish_runbook_plan(plan)
     if plan.refusal is not None:
         raise RefusedError(f"{profile.name}: {plan.refusal} Nothing was changed.")
     if dry_run:
         return Completed(message=f"{profile.name}: dry run, the plan is shown and nothing was done.")
-    approve(profile, plan, run, always=ask)
+    if not approved:
+        approve(profile, plan, run, always=ask)
     with holding_off_backups(profile, runbook, run.name), mutating(profile, run, plan) as journal:
         said = _apply(profile, run, plan, journal, left)
         publish_done(plan, said, journal.entries, profile.zone)
