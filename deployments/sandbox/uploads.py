@@ -17,7 +17,7 @@ USER = "propertypulse-uploads"
 BUCKET = "uploads"
 # The first key's id and secret, in the vault; what is in force later is what the `.env` says.
 KEY_ID, KEY_SECRET = "uploads-access-key-id", "uploads-secret-access-key"
-_MAY = {
+MAY = {
     "Version": "2012-10-17",
     "Statement": [
         {
@@ -49,7 +49,7 @@ def make_uploads_user(vault: Vault, iam: "IAMClient", store: "S3Client") -> None
         store.create_bucket(Bucket=BUCKET)
     with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_user(UserName=USER)
-    iam.put_user_policy(UserName=USER, PolicyName=BUCKET, PolicyDocument=json.dumps(_MAY))
+    iam.put_user_policy(UserName=USER, PolicyName=BUCKET, PolicyDocument=json.dumps(MAY))
     # A key that was made before a kill, and whose secret nobody kept, is good for nothing.
     for found in iam.list_access_keys(UserName=USER)["AccessKeyMetadata"]:
         iam.delete_access_key(UserName=USER, AccessKeyId=found["AccessKeyId"])
