@@ -74,7 +74,8 @@ def conclude(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jou
     begun = begin_grace(profile, rotation)
     if begun is None:
         return _end(profile, run, plan.credential, plan.rotation)
-    return retire_due(profile, run, journal, begun)
+    # Whoever still uses a leaked one is no reason to wait.
+    return retire_due(profile, run, journal, begun, at_once=plan.emergency)
 
 
 def give_up(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Journal) -> str:

@@ -30,6 +30,7 @@ class RotationPlan(RunbookPlan):
 
     credential: CredentialName
     rotation: str
+    emergency: bool = False
     stages: tuple[Stage, ...]
     variables: tuple[str, ...]
     before: dict[str, str]
@@ -61,6 +62,7 @@ def plan_rotation(
         refusal=facts.refusal,
         credential=facts.credential,
         rotation=rotation,
+        emergency=emergency,
         stages=stages,
         variables=variables,
         before=facts.provider,
