@@ -5,12 +5,19 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
+from uuid import UUID
 
-from flows.decisions.escalation import AFTER_LAST, is_deaf, plan_escalation, plan_everybody
+from flows.decisions.escalation import AFTER_LAST, UNKNOWN_FOR, is_deaf, plan_escalation, plan_everybody
 from flows.decisions.escalation_message import NO_RECORD, write_message, write_recovery
 from tasks.contact_links import make_contact_link
 from tasks.errors import RunbookError, StoreFullError
-from tasks.escalation_runs import call_off_levels, has_server, schedule_level
+from tasks.escalation_runs import (
+    call_off_levels,
+    dismiss_guard,
+    has_server,
+    schedule_guard,
+    schedule_level,
+)
 from tasks.escalations import claim_end, claim_telling, read_escalation, record_step
 from tasks.notifying import tell
 from tasks.records.escalation import EscalationPlan, EscalationRecord, EscalationStep, Opening, StepKind, Told
@@ -47,9 +54,10 @@ def climb(profile: ServiceProfile, escalation: str, level: str, *, healthy: bool
     climbing = Climbing(profile, escalation, decide(record, now=read_clock(), level=level))
     while True:
         plan = climbing.plan
-        _schedule(climbing)
+        guard = _schedule(climbing)
         for one, contact in plan.tell:
             _tell(climbing, one, contact)
+        _dismiss(climbing, guard)
         record = climbing.read()
         if plan.next_level == AFTER_LAST or not is_deaf(record, plan):
             break
@@ -74,21 +82,33 @@ def call_everybody(profile: ServiceProfile, opening: Opening, level: str, why: s
     return f"{profile.name}: {NO_RECORD} Told: {reached or 'nobody'}. {why} {failures}".strip()
 
 
-def _schedule(climbing: Climbing) -> None:
-    """Make the next level's run before anybody is told; without it people are told all the more."""
-    plan = climbing.plan
+def _schedule(climbing: Climbing) -> UUID | None:
+    """Make the next level's run before anybody is told; without it people are told all the more.
+
+    Where somebody is told now, return a second run, which comes soon unless this one says that it got so far.
+    """
+    plan, profile, escalation = climbing.plan, climbing.profile, climbing.escalation
     if plan.next_at is None:
-        return
+        return None
     try:
         if has_server():
-            schedule_level(climbing.profile, climbing.escalation, plan.next_level, plan.next_at)
-            return
+            schedule_level(profile, escalation, plan.next_level, plan.next_at)
+            at = read_clock() + UNKNOWN_FOR
+            return schedule_guard(profile, escalation, plan.level, at) if plan.tell else None
         why = "this is a shell without a Prefect server."
     except RunbookError as error:
         why = str(error)
     climbing.problems.append(
         f"No run waits to tell {plan.next_level}: {why} Start escalate again when it is their turn."
     )
+    return None
+
+
+def _dismiss(climbing: Climbing, guard: UUID | None) -> None:
+    if guard is not None:
+        # One that comes all the same finds that people were told.
+        with suppress(RunbookError):
+            dismiss_guard(climbing.profile, guard)
 
 
 def _tell(climbing: Climbing, level: str, name: str) -> None:

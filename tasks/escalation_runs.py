@@ -60,6 +60,30 @@ def schedule_level(profile: ServiceProfile, escalation: str, level: str, at: dat
     start_escalate(profile.name, parameters, key, tags=(_tag(escalation),), at=at)
 
 
+@retried
+def schedule_guard(profile: ServiceProfile, escalation: str, level: str, at: datetime) -> UUID:
+    """Given the level that is about to be told and when that is over, return a run that looks then.
+
+    It goes by the record: it gives the turn to the next level only if this one may not have been told. Raise
+    ``UnreachableError`` if the Prefect server does not answer, ``NotFoundError`` if it does not have the
+    deployment.
+    """
+    parameters = {"service": profile.name, "escalation": escalation}
+    key = f"escalation:{escalation}:{level}:guard"
+    return start_escalate(profile.name, parameters, key, tags=(_tag(escalation),), at=at)
+
+
+@retried
+def dismiss_guard(profile: ServiceProfile, guard: UUID) -> None:
+    """Given the run that would have looked, cancel it: everybody was told.
+
+    Raise ``UnreachableError`` if the Prefect server does not answer.
+    """
+    del profile
+    with asking_prefect() as client:
+        client.set_flow_run_state(guard, Cancelled(message="Everybody of the level was told."))
+
+
 def resume_ladder(service: str, escalation: str, key: str) -> None:
     """Given an escalation with which no run goes on, start one; the same key means the same run.
 

@@ -1,7 +1,7 @@
 """Who is told now, who next, and when: from the record of an escalation, the ladder, and the time."""
 
 from collections.abc import Sequence
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 from tasks.records.escalation import EscalationOutcome, EscalationPlan, EscalationRecord, LadderRow
@@ -9,6 +9,8 @@ from tasks.records.escalation_care import Escalation, Level
 
 AFTER_LAST: Final = "after the last"
 """In a level's place: the run that finds that nobody of any level acknowledged. No level can be called so."""
+UNKNOWN_FOR: Final = timedelta(minutes=5)
+"""Longer than telling takes: who is not known to be told by then is waited for no longer."""
 
 
 def choose_start(escalation: Escalation, cause: str, severity: str) -> str:
@@ -47,7 +49,8 @@ def plan_escalation(
         said = "Nobody of any level acknowledged, and nobody is left to tell."
         return EscalationPlan(tell=tell, ends="nobody left", said=said)
     following = levels[turn + 1].name if turn + 1 < len(levels) else AFTER_LAST
-    at = (_told_at(record, levels[turn]) or now) + levels[turn].acknowledge_within
+    within = levels[turn].acknowledge_within if tell else _patience(record, levels[turn])
+    at = (_told_at(record, levels[turn]) or now) + within
     return EscalationPlan(
         level=levels[turn].name,
         tell=tell,
@@ -142,7 +145,13 @@ def _find_turn(
     since = _told_at(record, levels[highest]) or now
     # A level that left the profile in the meantime gives its turn to whoever follows.
     is_gone = wanted not in {"", *names}
-    return highest + 1 if is_gone or now >= since + levels[highest].acknowledge_within else highest
+    return highest + 1 if is_gone or now >= since + _patience(record, levels[highest]) else highest
+
+
+def _patience(record: EscalationRecord, level: Level) -> timedelta:
+    """Return for how long a level is waited for: not for long if the run died while telling it."""
+    told = any(step.kind == "told" and step.level == level.name for step in record.steps)
+    return level.acknowledge_within if told else min(UNKNOWN_FOR, level.acknowledge_within)
 
 
 def _told_at(record: EscalationRecord, level: Level) -> datetime | None:

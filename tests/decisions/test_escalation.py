@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from flows.decisions.escalation import (
     AFTER_LAST,
+    UNKNOWN_FOR,
     choose_start,
     find_open,
     list_ladder,
@@ -79,6 +80,7 @@ def test_a_cause_or_a_severity_begins_higher_and_the_higher_of_both_counts() -> 
 
 def test_without_a_level_it_goes_by_the_time_since_the_last_was_told() -> None:
     told = step(escalation(), "telling", "application", "Team", minute=5)
+    told = step(told, "told", "application", "Team", minute=6)
     assert plan(told, minute=34).tell == ()
     assert plan(told, minute=34).next_at == NOW + timedelta(minutes=35)
     assert plan(told, minute=35).tell == (("database", "Dba"), ("database", "Deputy"))
@@ -88,6 +90,19 @@ def test_whom_a_killed_run_did_not_tell_is_told_with_the_next_level() -> None:
     killed = step(escalation("database down"), "telling", "database", "Dba")
     assert plan(killed, 20, "infrastructure").tell == (("database", "Deputy"), ("infrastructure", "Admin"))
     assert list_troubles(killed) == ("Whether Dba was told is not known: the run died meanwhile.",)
+
+
+def test_a_level_that_a_killed_run_may_not_have_told_is_waited_for_no_longer_than_telling_takes() -> None:
+    killed = step(escalation("database down"), "telling", "database", "Dba")
+    # Somebody else of the level is still told, and then the level has its time.
+    assert plan(killed, 1).tell == (("database", "Deputy"),)
+    killed = step(killed, "telling", "database", "Deputy", minute=1)
+    waits = plan(killed, 4)
+    assert (waits.tell, waits.next_at) == ((), NOW + UNKNOWN_FOR)
+    assert plan(killed, 5).tell == (("infrastructure", "Admin"),)
+    told = step(killed, "told", "database", "Deputy", minute=2)
+    assert plan(told, 19).tell == ()
+    assert plan(told, 20).tell == (("infrastructure", "Admin"),)
 
 
 def test_a_level_that_left_the_profile_gives_its_turn_to_whoever_follows() -> None:
