@@ -35,6 +35,7 @@ class Endpoints:
     invoice_public: str
     propertypulse_public: str
     vendors: str
+    iam: str
     trusted_certificates: Path
     invoice_folder: Path
     propertypulse_folder: Path
@@ -68,6 +69,7 @@ def endpoints_of(sandbox: "Sandbox") -> Endpoints:
         invoice_public=f"https://{TLS_NAME}:{sandbox.ports.invoice_tls}/health",
         propertypulse_public=f"https://{TLS_NAME}:{sandbox.ports.propertypulse_tls}/health",
         vendors=sandbox.vendors.address,
+        iam=sandbox.vendors.iam_address,
         trusted_certificates=sandbox.tls_front.trusted,
         invoice_folder=sandbox.applications.folder / INVOICE,
         propertypulse_folder=sandbox.applications.folder / PROPERTYPULSE,

@@ -79,6 +79,12 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
             },
             "credentials": {
                 "jwt_secret": {"protected_url": _beside(endpoints.propertypulse_health, "/api/payments")},
+                "s3": {
+                    "endpoint_url": endpoints.iam,
+                    "iam_url": endpoints.iam,
+                    "admin_key_id": destination["access_key_id"],
+                    "admin_secret": destination["secret_access_key"],
+                },
             },
             "database": {
                 "admin_url": f"file:{secrets / 'postgresql-admin-url'}",

@@ -106,6 +106,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "collect-metrics",
         "control-service",
         "corruption-recovery",
+        "credential-report",
         "database-report",
         "disable-user",
         "emergency-backup",
@@ -129,6 +130,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "restore-database",
         "restore-drill",
         "rotate-jwt-secret",
+        "rotate-s3-credentials",
         "sample-index-use",
         "startup-check",
     )
