@@ -54,8 +54,10 @@ _DESCRIPTIONS = {
     "attempts": "Who failed to log in, from where and when, and what of it is too much.",
     "archives": "What cleanup took out by a rule, archive by archive.",
     "expired": "What each cleanup rule meets: what has expired by month, what is held or cannot be judged.",
+    "incident": "What was done about a suspected breach, what was seen, and what people must do.",
     "ladder": "Who was told, by which way and when, who is next, and who has it.",
     "night": "What happened last night: what ran and what did not, the worst first.",
+    "credentials": "How old every credential is, who owns it, and which is overdue.",
     "freed": "What cleanup freed, and how large everything was from run to run.",
     "verdict": "Whether a set restored to what was saved, and how long that took.",
 }

@@ -1,7 +1,8 @@
 """What a rotation keeps on its host, below ``<state_directory>/<service>/rotations/``, in private files.
 
 ``<credential>.pending`` and ``<credential>.previous`` hold the new and the old values until they are not
-needed, and are wiped then. ``<credential>.json``, a rotation in grace, and ``history.jsonl`` hold no secret.
+needed, and are wiped then. ``<credential>.json``, a rotation in grace, ``history.jsonl`` and
+``first-seen.json``, the memory of the credential report, hold no secret.
 """
 
 import json
@@ -19,12 +20,14 @@ from tasks.environment_file import read_variables
 from tasks.errors import ConfigurationError
 from tasks.host_errors import naming_file
 from tasks.host_folder import append_line, host_folder, sync_folder, whole_lines
+from tasks.known_good import fingerprint
 from tasks.records.credential_care import CredentialName
 from tasks.records.rotation import Kept, OpenRotation, RotationEvent
 from tasks.records.service import ServiceProfile
 
 Which = Literal["pending", "previous"]
 _HISTORY: Final = "history.jsonl"
+_FIRST_SEEN: Final = "first-seen.json"
 
 
 def keep(profile: ServiceProfile, credential: CredentialName, which: Which, kept: Kept) -> None:
@@ -114,8 +117,26 @@ def record_rotation(  # noqa: PLR0913, PLR0917  what happened to which credentia
     """Given what was done to a credential, write it down; the same event of a rotation is written once."""
     done = {(found.rotation, found.event) for found in read_history(profile)}
     if (rotation, event) not in done:
-        line = RotationEvent(at=at, credential=credential, rotation=rotation, event=event, by=by)
+        value = read_variables(profile).get(find_variable(profile, credential), "")
+        seen = fingerprint(profile, credential, value)
+        line = RotationEvent(
+            at=at, credential=credential, rotation=rotation, event=event, by=by, fingerprint=seen
+        )
         append_line(_folder(profile) / _HISTORY, line.model_dump_json().encode())
+
+
+def find_variable(profile: ServiceProfile, credential: CredentialName) -> str:
+    """Given a credential, return the variable of the env file that holds its secret part."""
+    care = profile.credentials
+    holding: dict[CredentialName, str] = {
+        "database-password": profile.database.url_variable,
+        "jwt-secret": profile.application.jwt_secret_variable,
+        "s3": care.s3.secret_variable if care.s3 else "",
+        "sendgrid-key": care.sendgrid_key.variable if care.sendgrid_key else "",
+        "stripe-key": care.stripe_key.variable if care.stripe_key else "",
+        "stripe-webhook-secret": care.stripe_webhook_secret.variable if care.stripe_webhook_secret else "",
+    }
+    return holding[credential]
 
 
 def read_history(profile: ServiceProfile) -> tuple[RotationEvent, ...]:
@@ -128,6 +149,19 @@ def read_history(profile: ServiceProfile) -> tuple[RotationEvent, ...]:
         return ()
     except ValidationError:
         raise ConfigurationError(f"{path} is no history of ours: move it away, a new one is begun.") from None
+
+
+def read_first_seen(profile: ServiceProfile) -> bytes | None:
+    """Given a service, return what the credential report remembers of it, or None."""
+    try:
+        return (_folder(profile) / _FIRST_SEEN).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def write_first_seen(profile: ServiceProfile, content: bytes) -> None:
+    """Given what the credential report remembers, keep it; raise ``StoreFullError`` if there is no room."""
+    _write_private(_folder(profile) / _FIRST_SEEN, content)
 
 
 def _folder(profile: ServiceProfile) -> Path:

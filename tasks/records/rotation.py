@@ -83,6 +83,8 @@ class RotationEvent(Record):
     rotation: str
     event: Literal["rotated", "retired", "undone"]
     by: str
+    fingerprint: str = ""
+    """Of the value then, as the credential report has it."""
 
 
 class FoundAfterKill(Record):
