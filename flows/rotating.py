@@ -61,7 +61,12 @@ def rotate(  # noqa: PLR0913  whose, which, and how
         return Completed(message=f"{profile.name}: dry run, the plan is shown and nothing was done.")
     if not approved:
         approve(profile, plan, run, always=ask)
-    with holding_off_backups(profile, runbook, run.name), mutating(profile, run, plan) as journal:
+    # Where all are replaced at once, one that could not be undone yet keeps no other from it.
+    beside = set(RUNBOOKS.values()) if approved else set()
+    with (
+        holding_off_backups(profile, runbook, run.name),
+        mutating(profile, run, plan, beside) as journal,
+    ):
         said = _apply(profile, run, plan, journal, left)
         publish_done(plan, said, journal.entries, profile.zone)
         journal.close(said)

@@ -73,6 +73,14 @@ class MongodbUsers:
             whose = self._of_user(database, sessions, email)
             return database[sessions.source].delete_many(whose).deleted_count
 
+    def end_all_sessions(self) -> int:
+        """Delete everybody's sessions and return how many there were."""
+        if self._care.sessions is None:
+            return 0
+        with open_application(self._url) as database:
+            must_have(database, self._care.sessions.source, "users.sessions")
+            return database[self._care.sessions.source].delete_many({}).deleted_count
+
     def _of_user(self, database: Database[Document], sessions: UserSessions, email: str) -> Document:
         users = database[self._care.source].find({self._care.email_field: email}, {sessions.holds: True})
         held = [value for user in users if (value := read_path(user, sessions.holds)) is not None]

@@ -1,6 +1,6 @@
 """What every run that changes a service does around its acts: lock, journal, audit trail."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 
 from prefect.logging import get_run_logger
@@ -17,14 +17,17 @@ BEGAN = "began"
 
 
 @contextmanager
-def mutating(profile: ServiceProfile, run: Run, plan: RunbookPlan) -> Generator[Journal]:
+def mutating(
+    profile: ServiceProfile, run: Run, plan: RunbookPlan, beside: Collection[str] = ()
+) -> Generator[Journal]:
     """Given a plan, hold the service while the block applies it; yield the journal, begun with the plan.
 
     The block closes the journal when nothing is left to finish or undo; one that ends before its first step
-    leaves nothing. Raise ``RefusedError`` if a killed run of any runbook left something.
+    leaves nothing. Raise ``RefusedError`` if a killed run of any runbook left something, except those that
+    it may stand ``beside``.
     """
     with hold_service(profile, purpose=plan.runbook, holder=run.name):
-        if left := list_open_journals(profile):
+        if left := [name for name in list_open_journals(profile) if name not in {*beside} - {plan.runbook}]:
             raise RefusedError(
                 f"{profile.name}: a {left[0]} was killed and left something half done: start {left[0]} again "
                 "first, it puts that right. Nothing was changed."

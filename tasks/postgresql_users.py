@@ -76,6 +76,15 @@ class PostgresqlUsers:
             query = sql.SQL("DELETE FROM {}").format(self._of_user(connection))
             return connection.execute(query, [email]).rowcount
 
+    def end_all_sessions(self) -> int:
+        """Delete everybody's sessions and return how many there were."""
+        if self._care.sessions is None:
+            return 0
+        with connect_as_application(self._url) as connection:
+            Columns(connection, self._care.sessions.source, "users.sessions")
+            source = sql.Identifier(self._care.sessions.source)
+            return connection.execute(sql.SQL("DELETE FROM {}").format(source)).rowcount
+
     def _of_user(self, connection: psycopg.Connection) -> sql.Composed:
         """Return the table of sessions with the condition that one is the user's."""
         care, sessions = self._care, self._care.sessions

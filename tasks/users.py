@@ -36,6 +36,10 @@ class Users(Protocol):
         """Delete the user's sessions and return how many there were."""
         ...
 
+    def end_all_sessions(self) -> int:
+        """Delete everybody's sessions and return how many there were."""
+        ...
+
 
 @retried
 def observe_admins(profile: ServiceProfile) -> tuple[Account, ...]:
@@ -79,6 +83,12 @@ def set_account_active(profile: ServiceProfile, email: str, *, active: bool) -> 
 def end_account_sessions(profile: ServiceProfile, email: str) -> int:
     """Given a user, delete what the application has of their sessions; return how many there were."""
     return _open(profile).end_sessions(email)
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def end_all_sessions(profile: ServiceProfile) -> int | None:
+    """Given a service, delete all sessions of its users; return how many, None if the profile names none."""
+    return _open(profile).end_all_sessions() if profile.users.sessions is not None else None
 
 
 def _open(profile: ServiceProfile) -> Users:

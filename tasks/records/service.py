@@ -11,6 +11,7 @@ from tasks.records.application import Application
 from tasks.records.credential_care import Credentials
 from tasks.records.data_care import Cleanup, QueryCare, RecommendedIndex
 from tasks.records.escalation_care import Contact, Escalation
+from tasks.records.incident_care import IncidentCare
 from tasks.records.outage_care import Firebase, Outage, SystemLogs, Upstream
 from tasks.records.section import Reference, Section
 from tasks.records.user_care import UserCare
@@ -195,6 +196,9 @@ class ServiceProfile(Section):
         default=SystemLogs(), description="Where logs are beside the application's own"
     )
     users: UserCare = Field(default=UserCare(), description="Its users, and who of them administers")
+    incident: IncidentCare = Field(
+        default=IncidentCare(), description="What is done when a breach is suspected"
+    )
     contacts: tuple[Contact, ...] = Field(default=(), description="Who can be told")
     escalation: Escalation = Field(default=Escalation(), description="Who is told, and who next")
     credentials: Credentials = Field(

@@ -132,6 +132,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "rotate-jwt-secret",
         "rotate-s3-credentials",
         "sample-index-use",
+        "security-incident",
         "startup-check",
     )
     services = list_services(SERVICES)
