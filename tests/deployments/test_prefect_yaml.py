@@ -129,6 +129,7 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "restore-archive",
         "restore-database",
         "restore-drill",
+        "rotate-database-password",
         "rotate-jwt-secret",
         "rotate-s3-credentials",
         "sample-index-use",
