@@ -3,32 +3,26 @@
     python -m benchmarks.alerts [--posts 5000] [--rounds 10] [--intake-only]
 
 For the intake, the receiver has one core and the senders another; each post is an alert of its own, kept on
-the disk and synced before its answer, and no Prefect server is there. For the runs, a sandbox of the
-benchmark's own with Prefect's server and one worker: an alert is posted, and what is compared is the time
-until its run is created and until the triage begins, with the same through Prefect's event and an automation.
+the disk and synced before its answer, and no Prefect server is there. The reference is what an event costs
+Prefect's own server, which answers before it keeps it. For the runs, a sandbox of the benchmark's own with
+Prefect's server and one worker: an alert is posted, and what is compared is the time until its run is created
+and until the triage begins, with the same through Prefect's event and an automation, in turns.
 """
 
 import argparse
+import base64
 import contextlib
-import http.client
+import http
 import os
-import re
 import statistics
-import subprocess
-import sys
-import tempfile
-import time
-import uuid
 from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
-import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect.client.schemas.objects import FlowRun
@@ -36,30 +30,27 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from rich.console import Console
 
+from benchmarks.alert_intake import Intake, Target, event, make_event, measure, receiver, wait_until
 from benchmarks.backup import Figure, tabulate
 from benchmarks.outage import deployed_sandbox
-from deployments.alerts.configuration import CONFIGURATION_VARIABLE
-from deployments.alerts.trial import make_alert
 from deployments.deploy import deploy
-from deployments.sandbox.ports import Ports
+from deployments.sandbox.stack import Sandbox
 
-_TOKEN: Final = "bench-token"
 _RUNBOOK: Final = "outage-triage"
 _SERVICE: Final = "invoice"
+_ROUTE: Final = {"service": _SERVICE, "runbook": _RUNBOOK, "parameters": {"dry_run": True}}
 _EVENT: Final = "bench.alert"
-_SENDERS: Final = 16
 _NOWHERE: Final = "http://127.0.0.1:9/api"
-_PATIENCE_SECONDS: Final = 180
-_POLL_SECONDS: Final = 0.05
-_MILLISECONDS: Final = 1000
+_SENDERS: Final = 2 * (os.cpu_count() or 1)
+_CROWD: Final = 8 * (os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Started:
-    """Seconds from the alert to its run's creation, and to the run's first line."""
+    """Seconds from the alert to its run's creation, and to the run's beginning."""
 
     to_created: float
-    to_first_line: float
+    to_begun: float
 
 
 def main() -> None:
@@ -70,7 +61,10 @@ def main() -> None:
     parser.add_argument("--intake-only", action="store_true", help="without a sandbox")
     options = parser.parse_args()
     console = Console(highlight=False)
-    figures = measure_intake(options.posts)
+    with receiver({"PREFECT_API_URL": _NOWHERE}, _ROUTE) as target:
+        calm = measure(target, options.posts, _SENDERS)
+        crowded = measure(target, options.posts, _CROWD)
+    figures = judge_intake(calm, crowded)
     if not options.intake_only:
         with deployed_sandbox() as sandbox:
             environment = sandbox.client_environment()
@@ -79,96 +73,56 @@ def main() -> None:
                 PREFECT_API_AUTH_STRING: environment["PREFECT_API_AUTH_STRING"],
             }
             with temporary_settings(server), get_client(sync_client=True) as client:
+                events = measure(take_events(sandbox), options.posts // 5, _SENDERS)
+                figures.append(judge_against_events(calm, events))
                 deploy(client)
                 figures += measure_runs(console, client, environment, options.rounds)
     console.print(tabulate("The alert receiver, measured", figures))
 
 
-@contextlib.contextmanager
-def receiver(environment: Mapping[str, str], core: int | None = None) -> Generator[int]:
-    """Run a receiver while the block runs, on one core if wanted; give its port."""
-    port = Ports.free().prefect
-    with tempfile.TemporaryDirectory(prefix="bench") as name:
-        folder = Path(name)
-        document = {
-            "listen": {"port": port},
-            "state_directory": str(folder / "state"),
-            "limits": {"posts_per_second": 1_000_000, "burst": 1_000_000},
-            "sources": [{"name": "bench", "path": "alertmanager", "bearer": "env:BENCH_TOKEN"}],
-            "routes": [
-                {
-                    "match": {"alertname": "bench"},
-                    "service": _SERVICE,
-                    "runbook": _RUNBOOK,
-                    "parameters": {"dry_run": True},
-                }
-            ],
-        }
-        path = folder / "alerts.yaml"
-        path.write_text(yaml.safe_dump(document), encoding="utf-8")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.alerts", "serve"],
-            env={**os.environ, **environment, CONFIGURATION_VARIABLE: str(path), "BENCH_TOKEN": _TOKEN},
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            _await(lambda: _is_healthy(port), "the receiver")
-            if core is not None:
-                os.sched_setaffinity(process.pid, {core})
-            yield port
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def measure_intake(posts: int) -> list[Figure]:
-    """Return what one core costs a post, and the slowest hundredth of the answers."""
-    cores = sorted(os.sched_getaffinity(0))
-    with receiver({"PREFECT_API_URL": _NOWHERE}, cores[0]) as port, ProcessPoolExecutor(1) as other:
-        other.submit(send, port, posts // 10, cores[-1]).result()
-        began = time.monotonic()
-        waits = other.submit(send, port, posts, cores[-1]).result()
-        took = time.monotonic() - began
-        metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-    commits = re.findall(r"^alert_receiver_commits_total (\d+)", metrics, re.MULTILINE)[0]
-    worst = statistics.quantiles(waits, n=100)[98] * _MILLISECONDS
-    each = took / posts * _MILLISECONDS
-    detail = (
-        f"{posts / took:.0f} posts kept a second by one core; {posts * 11 // 10} posts, {commits} commits"
-    )
+def judge_intake(calm: Intake, crowded: Intake) -> list[Figure]:
+    """Return what a post costs one core, and the slowest hundredth of the answers."""
+    each = f"{1000 / calm.processor:.0f} posts kept a second by one core"
     return [
-        Figure("a post, milliseconds of one core", each, 5, detail),
-        Figure("a post's answer, 99th percentile, milliseconds", worst, 100, f"{_SENDERS} senders at once"),
+        Figure("a post kept, milliseconds of one core", calm.processor, 5, each),
+        *(
+            Figure(
+                f"a post's answer, 99th percentile, ms, {senders} senders",
+                intake.worst,
+                100,
+                f"{intake.per_second:.0f} answers a second; {intake.processor:.2f} ms of one core each",
+            )
+            for senders, intake in ((_SENDERS, calm), (_CROWD, crowded))
+        ),
     ]
 
 
-def send(port: int, posts: int, core: int) -> list[float]:
-    """Post alerts, each another one, over connections that stay; return how long each answer took."""
-    os.sched_setaffinity(0, {core})
-    share = posts // _SENDERS
-    with ThreadPoolExecutor(_SENDERS) as senders:
-        waits = senders.map(lambda _: _send_share(port, share), range(_SENDERS))
-        return [wait for of_one in waits for wait in of_one]
+def take_events(sandbox: Sandbox) -> Target:
+    """Return Prefect's server as one that takes events."""
+    environment = sandbox.client_environment()
+    process = sandbox.supervisor.process(sandbox.prefect_server.name)
+    if process is None:
+        raise SystemExit("The Prefect server does not run.")
+    login = base64.b64encode(environment["PREFECT_API_AUTH_STRING"].encode()).decode()
+    return Target(
+        port=urlsplit(environment["PREFECT_API_URL"]).port or 80,
+        process=process.pid,
+        path="/api/events",
+        headers={"Content-Type": "application/json", "Authorization": f"Basic {login}"},
+        status=http.HTTPStatus.NO_CONTENT,
+        make_body=make_event,
+    )
 
 
-def _send_share(port: int, posts: int) -> list[float]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    waits = []
-    for _ in range(posts):
-        body = make_alert(uuid.uuid4().hex, datetime.now(UTC), {"alertname": "bench"}, "firing", "x")
-        began = time.monotonic()
-        connection.request("POST", "/alertmanager", body, _headers())
-        answer = connection.getresponse()
-        answer.read()
-        waits.append(time.monotonic() - began)
-        if answer.status != http.HTTPStatus.ACCEPTED:
-            raise SystemExit(f"The receiver answered {answer.status}.")
-    connection.close()
-    return waits
-
-
-def _headers() -> dict[str, str]:
-    return {"Content-Type": "application/json", "Authorization": f"Bearer {_TOKEN}"}
+def judge_against_events(ours: Intake, events: Intake) -> Figure:
+    """Compare a post that is kept with an event that Prefect's server takes."""
+    return Figure(
+        "a post kept, to an event taken by Prefect's server: processor, ratio",
+        ours.processor / events.processor,
+        1,
+        f"event: {events.processor:.2f} ms, {events.per_second:.0f} a second, "
+        f"99th percentile {events.worst:.0f} ms",
+    )
 
 
 def measure_runs(
@@ -177,52 +131,50 @@ def measure_runs(
     """Compare the way of an alert through the receiver with that of an event through an automation."""
     deployment = client.read_deployment_by_name(f"{_RUNBOOK}/{_SERVICE}").id
     by_alert, by_event = [], []
-    with receiver(environment) as port, automation(client, deployment):
+    with receiver(environment, _ROUTE) as target, automation(client, deployment):
         for number in range(1, rounds + 1):
-            by_alert.append(time_run(client, deployment, lambda: post_alert(port)))
-            by_event.append(time_run(client, deployment, lambda: post_event(client)))
-            console.print(
-                f"round {number}: alert {by_alert[-1].to_created:.2f} s, first line "
-                f"{by_alert[-1].to_first_line:.2f} s; event {by_event[-1].to_created:.2f} s, first line "
-                f"{by_event[-1].to_first_line:.2f} s"
+            by_alert.append(time_run(client, deployment, lambda: post_alert(target)))
+            by_event.append(
+                time_run(client, deployment, lambda: _exchange(client, "POST", "/events", [event(_EVENT)]))
             )
+            console.print(f"round {number}: alert {_say(by_alert[-1])}; event {_say(by_event[-1])}")
     return [
-        _beside(
+        *_beside(
             "alert to run created",
             [run.to_created for run in by_alert],
             [run.to_created for run in by_event],
             1,
         ),
-        _beside(
-            "alert to first line of the triage",
-            [run.to_first_line for run in by_alert],
-            [run.to_first_line for run in by_event],
+        *_beside(
+            "alert to triage begun",
+            [run.to_begun for run in by_alert],
+            [run.to_begun for run in by_event],
             10,
         ),
     ]
 
 
-def _beside(name: str, ours: Sequence[float], events: Sequence[float], limit: float) -> Figure:
-    detail = f"through an event and an automation: {statistics.median(events):.2f} s"
-    return Figure(f"{name}, seconds", statistics.median(ours), limit, detail)
+def _say(started: Started) -> str:
+    return f"{started.to_created:.2f} s, begun {started.to_begun:.2f} s"
 
 
-def post_alert(port: int) -> None:
+def _beside(name: str, alerts: Sequence[float], events: Sequence[float], limit: float) -> list[Figure]:
+    ours, reference = statistics.median(alerts), statistics.median(events)
+    return [
+        Figure(f"{name}, seconds", ours, limit, f"slowest {max(alerts):.2f} s of {len(alerts)}"),
+        Figure(
+            f"{name}, to the same through an event and an automation, ratio",
+            ours / reference,
+            1.1,
+            f"{reference:.2f} s; slowest {max(events):.2f} s",
+        ),
+    ]
+
+
+def post_alert(target: Target) -> None:
     """Post a new alert."""
-    body = make_alert(uuid.uuid4().hex, datetime.now(UTC), {"alertname": "bench"}, "firing", "x")
-    url = f"http://127.0.0.1:{port}/alertmanager"
-    httpx.post(url, content=body, headers=_headers(), timeout=30).raise_for_status()
-
-
-def post_event(client: SyncPrefectClient) -> None:
-    """Send the event that the automation waits for."""
-    event = {
-        "id": str(uuid.uuid4()),
-        "event": _EVENT,
-        "occurred": datetime.now(UTC).isoformat(),
-        "resource": {"prefect.resource.id": f"bench.{uuid.uuid4().hex}"},
-    }
-    _exchange(client, "POST", "/events", [event])
+    url = f"http://127.0.0.1:{target.port}{target.path}"
+    httpx.post(url, content=target.make_body(), headers=dict(target.headers), timeout=30).raise_for_status()
 
 
 @contextlib.contextmanager
@@ -250,7 +202,7 @@ def automation(client: SyncPrefectClient, deployment: UUID) -> Generator[None]:
         _exchange(client, "DELETE", f"/automations/{made['id']}")
 
 
-def time_run(client: SyncPrefectClient, deployment: UUID, send_it: Callable[[], None]) -> Started:
+def time_run(client: SyncPrefectClient, deployment: UUID, send_it: Callable[[], object]) -> Started:
     """Send an alert, wait until its run has ended, and return what came when."""
     before = {run.id for run in _newest(client, deployment)}
     sent = datetime.now(UTC)
@@ -261,7 +213,7 @@ def time_run(client: SyncPrefectClient, deployment: UUID, send_it: Callable[[], 
         found[:] = [run for run in _newest(client, deployment) if run.id not in before]
         return bool(found and found[0].end_time)
 
-    _await(is_there, "the run")
+    wait_until(is_there, "the run")
     (run,) = found
     return Started(_since(sent, run.created), _since(sent, run.start_time))
 
@@ -282,20 +234,6 @@ def _exchange(client: SyncPrefectClient, method: str, path: str, body: Any = Non
         base_url=str(client.api_url), auth=tuple(PREFECT_API_AUTH_STRING.value().split(":", 1)), timeout=30
     ) as plain:
         return plain.request(method, path, json=body).raise_for_status()
-
-
-def _is_healthy(port: int) -> bool:
-    with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=2).is_success
-    return False
-
-
-def _await(what: Callable[[], bool], called: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not what():
-        if time.monotonic() > deadline:
-            raise SystemExit(f"Nothing came of {called} within {_PATIENCE_SECONDS} s.")
-        time.sleep(_POLL_SECONDS)
 
 
 if __name__ == "__main__":
