@@ -102,6 +102,7 @@ class PrefectServer:
             "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
                 "prefect.server.concurrency.lease_storage.filesystem"
             ),
+            "PREFECT_SERVER_EVENTS_CAUSAL_ORDERING": "deployments.event_ordering",
             "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
             # By default all servers of one virtual environment unpack, and remove, the same files.
             "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
