@@ -146,9 +146,8 @@ class StripeWebhookRotator:
         count = count_waiting(self._open(), new.created, old.events, self._terms.key_variable)
         if not count:
             return None
-        return (
-            f"{count} event{'s' if count > 1 else ''} of before the new endpoint have still to be delivered"
-        )
+        events = "1 event is" if count == 1 else f"{count} events are"
+        return f"{events} older than the new endpoint and still to be delivered"
 
     def retire(self, stage: str, pending: Kept, previous: Kept) -> None:
         """Disable or delete the old endpoint."""

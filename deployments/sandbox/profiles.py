@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from deployments.sandbox import vendor_sendgrid
+from deployments.sandbox import vendor_sendgrid, vendor_stripe
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.node import PACKAGES
@@ -85,6 +85,7 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
                     "admin_key_id": destination["access_key_id"],
                     "admin_secret": destination["secret_access_key"],
                 },
+                **_credentials_of_vendors(secrets, endpoints),
             },
             "database": {
                 "admin_url": f"file:{secrets / 'postgresql-admin-url'}",
@@ -104,6 +105,19 @@ def _changes(secrets: Path, endpoints: Endpoints) -> dict[str, dict[str, Any]]:
                 {"name": "S3", "url": f"{endpoints.s3_endpoint}/"},
             ],
             "backup": {"destination": destination},
+        },
+    }
+
+
+def _credentials_of_vendors(secrets: Path, endpoints: Endpoints) -> dict[str, Any]:
+    webhook = _beside(endpoints.propertypulse_health, vendor_stripe.WEBHOOK_PATH)
+    stripe = f"{endpoints.vendors}/stripe"
+    return {
+        "stripe_key": {"url": stripe, "handed_over": f"file:{secrets / 'new-stripe-key'}"},
+        "stripe_webhook_secret": {"url": stripe, "endpoint_url": webhook, "probe_url": webhook},
+        "sendgrid_key": {
+            "url": f"{endpoints.vendors}/sendgrid",
+            "manager_key": f"file:{secrets / vendor_sendgrid.MANAGER_KEY}",
         },
     }
 

@@ -132,6 +132,8 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "rotate-database-password",
         "rotate-jwt-secret",
         "rotate-s3-credentials",
+        "rotate-sendgrid-key",
+        "rotate-stripe-keys",
         "sample-index-use",
         "security-incident",
         "startup-check",
