@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Mapping
@@ -29,6 +30,7 @@ TOKEN: Final = "bench-token"
 ALERT: Final = "bench"
 _PATIENCE_SECONDS: Final = 180
 _POLL_SECONDS: Final = 0.05
+_SYNC_SECONDS: Final = 0.01
 _MILLISECONDS: Final = 1000
 _CORES: Final = sorted(os.sched_getaffinity(0))
 
@@ -47,11 +49,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Intake:
-    """What a server took: posts a second, its processor time for one, and the slowest hundredth, in ms."""
+    """What a server took: posts a second, its processor time for one, and the slowest hundredth, in ms.
+
+    Beside it the slowest hundredth of a bare write and sync to the same disk in the same seconds.
+    """
 
     per_second: float
     processor: float
     worst: float
+    disk: float
 
 
 @contextlib.contextmanager
@@ -112,13 +118,42 @@ def measure(target: Target, posts: int, senders: int) -> Intake:
     with ProcessPoolExecutor(1) as other:
         other.submit(_send, target, posts // 10, senders).result()
         used, began = _processor_seconds(process), time.monotonic()
-        waits = other.submit(_send, target, posts, senders).result()
+        with _syncing() as syncs:
+            waits = other.submit(_send, target, posts, senders).result()
         took, used = time.monotonic() - began, _processor_seconds(process) - used
     return Intake(
         per_second=len(waits) / took,
         processor=used / len(waits) * _MILLISECONDS,
-        worst=statistics.quantiles(waits, n=100)[98] * _MILLISECONDS,
+        worst=_worst(waits),
+        disk=_worst(syncs),
     )
+
+
+@contextlib.contextmanager
+def _syncing() -> Generator[list[float]]:
+    """Write and sync a page now and then while the block runs; give how long each took."""
+    waits: list[float] = []
+    over = threading.Event()
+
+    def sync(file: int) -> None:
+        while not over.wait(_SYNC_SECONDS):
+            began = time.monotonic()
+            os.pwrite(file, bytes(4096), 0)
+            os.fdatasync(file)
+            waits.append(time.monotonic() - began)
+
+    with tempfile.TemporaryFile(prefix="bench") as file:
+        syncing = threading.Thread(target=sync, args=(file.fileno(),))
+        syncing.start()
+        try:
+            yield waits
+        finally:
+            over.set()
+            syncing.join()
+
+
+def _worst(waits: list[float]) -> float:
+    return statistics.quantiles(waits, n=100)[98] * _MILLISECONDS
 
 
 def _processor_seconds(process: psutil.Process) -> float:

@@ -90,7 +90,7 @@ def judge_intake(calm: Intake, crowded: Intake) -> list[Figure]:
                 f"a post's answer, 99th percentile, ms, {senders} senders",
                 intake.worst,
                 100,
-                f"{intake.per_second:.0f} answers a second; {intake.processor:.2f} ms of one core each",
+                f"{intake.per_second:.0f} answers a second; a bare sync of the disk: {intake.disk:.0f} ms",
             )
             for senders, intake in ((_SENDERS, calm), (_CROWD, crowded))
         ),
