@@ -58,8 +58,9 @@ def contain(profile: ServiceProfile, run: Run, plan: IncidentPlan, log: Incident
     """Keep what would be lost, then shut every door of the plan, in its order."""
     opening = log.record.opening
     if not log.record.is_over(KEEPING):
+        log.write(KEEPING, "begun")
         facts = tuple(_keep(profile, opening))
-        said = f"{say_count(len(facts), 'fact')} kept of what rotation and restart wipe out."
+        said = f"{say_count(len(facts), 'fact')} kept of what rotations and restarts wipe out."
         log.write(KEEPING, "done", said=said, facts=facts)
     if profile.incident.debug_variables:
         attempt(log, LOGGING, lambda: _log_more(profile, run, plan))

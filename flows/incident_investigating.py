@@ -14,7 +14,7 @@ from tasks.http_probe import await_health, observe_public_health, probe_login
 from tasks.known_admins import read_known_admins
 from tasks.log_reading import read_logs
 from tasks.records.accounts import AttemptExtract
-from tasks.records.incident import Fact, IncidentRecord, Investigation
+from tasks.records.incident import Fact, IncidentOpening, IncidentRecord, Investigation
 from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
 from tasks.records.trail import CheckedTrail
@@ -32,22 +32,25 @@ def investigate(profile: ServiceProfile, record: IncidentRecord, now: datetime) 
         _see(lambda: find_failed_logins(read_logs(profile, opening.since), profile)),
     )
     admins = _see(lambda: observe_admins(profile))
+    login = profile.application.login
+    probe = login.user if login is not None else None
     before = choose_before(read_known_admins(profile), opening.since)
     trail = _see(lambda: check_trail(profile))
     unknown = [one for one in (*sources, admins, trail) if isinstance(one, Unknown)]
     read = tuple(one for one in sources if isinstance(one, AttemptExtract))
-    known = () if isinstance(admins, Unknown) else admins
+    known = () if isinstance(admins, Unknown) else tuple(one for one in admins if one.email != probe)
     return Investigation(
         at=now,
         read=read,
         new_admins=tuple(find_new_admins(known, before, opening, now)),
-        acts=(*record.facts, *(() if isinstance(trail, Unknown) else _tell_trail(trail, opening.since))),
+        acts=(*record.facts, *(() if isinstance(trail, Unknown) else _tell_trail(trail, opening))),
         unseen=(
             *(f"{one.why}." for one in unknown),
             *find_unseen(before, created_known=any(one.created for one in known)),
             *(f"{one.where}: {one.left_out:,} older entries were too many." for one in read if one.left_out),
         ),
         admins=tuple(one.email for one in known),
+        probe=probe,
     )
 
 
@@ -65,7 +68,7 @@ def prove_serving(profile: ServiceProfile) -> str:
     return f"{', '.join(said)}."
 
 
-def _tell_trail(trail: CheckedTrail, since: datetime) -> tuple[Fact, ...]:
+def _tell_trail(trail: CheckedTrail, opening: IncidentOpening) -> tuple[Fact, ...]:
     source = "the audit trail of our runbooks"
     wrong = tuple(Fact(text=finding, source=source) for finding in trail.findings)
     acts = (
@@ -74,7 +77,8 @@ def _tell_trail(trail: CheckedTrail, since: datetime) -> tuple[Fact, ...]:
             source=source,
         )
         for line in trail.lines
-        if line.at >= since and line.event in {"finished", "failed"}
+        # What came after the opening is among the incident's own steps.
+        if opening.since <= line.at < opening.at and line.event in {"finished", "failed"}
     )
     return (*wrong, *acts)
 

@@ -98,7 +98,7 @@ def agree(profile: ServiceProfile, run: Run, plan: IncidentPlan, log: IncidentLo
     except RefusedError as error:
         log.write(CLOSED, "left out", said=str(error))
         raise
-    log.write(APPROVING, "done")
+    log.write(APPROVING, "done", said="A person agreed, or the profile asks for nobody.")
     record_event(profile, run, RUNBOOK, "began", plan=plan.digest, outcome=plan.summary)
 
 

@@ -23,6 +23,8 @@ def count_refusals(
     admins = frozenset(name(email) for email in investigation.admins)
 
     def by_user(attempt: Attempt) -> str | None:
+        if attempt.user is not None and attempt.user == investigation.probe:
+            return "our probe user, in proofs of rotations"
         return name(attempt.user) if attempt.user is not None else None
 
     return Refusals(

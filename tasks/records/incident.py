@@ -92,6 +92,8 @@ class Investigation(Record):
     unseen: tuple[str, ...] = ()
     admins: tuple[str, ...] = ()
     """Addresses of all administrators, to mark whom somebody tried."""
+    probe: str | None = None
+    """Our own user, whose refused tokens are proofs of a rotation."""
 
 
 class IncidentReport(Record):
