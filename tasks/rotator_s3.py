@@ -19,6 +19,7 @@ from tasks.patience import comes_true
 from tasks.records.credential_care import S3Credentials
 from tasks.records.rotation import CredentialFacts, Kept, Stage
 from tasks.records.service import ServiceProfile
+from tasks.rotation_files import read_kept, read_open
 
 INACTIVE: Final = "make the old key inactive at IAM"
 DELETE: Final = "delete the old key at IAM"
@@ -163,9 +164,16 @@ class S3Rotator:
             )
         if key_id not in keys and self.accepts(Kept("", {**present})):
             return f"{self._id} is a key of another user than {user}: correct credentials.s3.user."
-        if len(keys) >= MOST_KEYS:
+        if len(keys) >= MOST_KEYS and self._find_own_old_key() not in keys:
             return self._say_full([key for key in keys.values() if key.key_id != key_id])
         return None
+
+    def _find_own_old_key(self) -> str | None:
+        """Return the old key of a rotation that is in grace: it is ours, and goes first."""
+        previous = read_kept(self._profile, "s3", "previous")
+        if previous is None or read_open(self._profile, "s3") is None:
+            return None
+        return previous.value(self._id)
 
     def _say_full(self, others: list[UserKey]) -> str:
         said = "; ".join(self._describe(key) for key in others)

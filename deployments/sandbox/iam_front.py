@@ -92,7 +92,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_caller(body, conduct)
             call = read_call(body)
-            result = iam.call(call)
+            result = iam.call(call, conduct)
         except IamError as error:
             self._send_iam(error.status, _error(error))
         else:

@@ -90,9 +90,12 @@ class Iam:
     def is_propagating(self, key: str, conduct: Conduct) -> bool:
         """Tell whether a key was made so short a time ago that nobody else knows of it yet."""
         with self._state.opened() as known:
-            made = known.get(key, {}).get("made")
-        age = datetime.now(UTC) - datetime.fromisoformat(made) if made else None
-        return age is not None and age.total_seconds() < conduct.propagation_seconds
+            facts = known.get(key, {})
+        # One that was made while keys were known at once stays known.
+        if not facts.get("spreads"):
+            return False
+        age = datetime.now(UTC) - datetime.fromisoformat(facts["made"])
+        return age.total_seconds() < conduct.propagation_seconds
 
     def note_use(self, key: str, region: str) -> None:
         """Remember that a key was used for S3 now."""
@@ -103,16 +106,19 @@ class Iam:
         """Tell whether a key is a user's, whatever its state."""
         return self._owner(key) is not None
 
-    def call(self, call: Call) -> dict[str, Any]:
+    def call(self, call: Call, conduct: Conduct) -> dict[str, Any]:
         """Do what is asked for and return the result's fields; raise IamError if it cannot be."""
         # One after the other, or two at once would both see room for a key.
         with self._state.opened() as known:
             try:
-                return getattr(self, f"_{call.action}")(call, known) or {}
+                found: dict[str, Any] = getattr(self, f"_{call.action}")(call, known) or {}
             except ClientError as error:
                 status = error.response["ResponseMetadata"]["HTTPStatusCode"]
                 said = error.response["Error"]
                 raise IamError(status, said["Code"], said["Message"]) from error
+            if "AccessKey" in found:
+                known[found["AccessKey"]["AccessKeyId"]]["spreads"] = conduct.propagation_seconds > 0
+            return found
 
     def _CreateAccessKey(self, call: Call, known: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         if len(self._keys(call.user)) >= MOST_KEYS:

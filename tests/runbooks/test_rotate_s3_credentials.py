@@ -1,0 +1,189 @@
+"""rotate-s3-credentials: the IAM user is left with one key that works, whatever happens on the way."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from prefect.client.schemas.objects import State
+
+from deployments.sandbox.stack import Sandbox
+from flows.rotate_s3_credentials import rotate_s3_credentials
+from tasks.rotation_files import read_open, save_open
+from tests.adapters.iam_user import IamUser, Key, iam_user
+from tests.runbooks.conftest import Children, Ledgers, artifacts_of, completed, failed
+from tests.runbooks.rotation_walking import Rotated, make_rotated
+
+ID, SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+QUIET = "PT0.001S"
+
+
+@pytest.fixture(scope="module")
+def operated(
+    sandbox: Sandbox, prefect_server: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rotated]:
+    with pytest.MonkeyPatch.context() as environment:
+        maker = Ledgers(sandbox, tmp_path_factory.mktemp("s3"), environment)
+        yield make_rotated(
+            maker, sandbox, AWS_ACCESS_KEY_ID="AKIAFIRST00000000000", AWS_SECRET_ACCESS_KEY="x"
+        )
+        maker.remove()
+
+
+@pytest.fixture
+def user(sandbox: Sandbox) -> Iterator[IamUser]:
+    with iam_user(sandbox) as made:
+        yield made
+
+
+@pytest.fixture
+def rotated(operated: Rotated, user: IamUser) -> Rotated:
+    operated.set_variables(AWS_ACCESS_KEY_ID=user.key[0], AWS_SECRET_ACCESS_KEY=user.key[1])
+    for left in operated.folder.glob("*") if operated.folder.exists() else ():
+        left.unlink()
+    allow(operated, user)
+    return operated
+
+
+def allow(rotated: Rotated, user: IamUser, **terms: Any) -> None:
+    rotated.ledger.settings["credentials"] = {"s3": user.terms(**terms)}
+    rotated.ledger.change()
+
+
+def rotate(rotated: Rotated, **parameters: Any) -> State[Any]:
+    return cast("State[Any]", rotate_s3_credentials(rotated.ledger.name, **parameters, return_state=True))
+
+
+def key_of(rotated: Rotated) -> Key:
+    return rotated.variables[ID], rotated.variables[SECRET]
+
+
+def end_grace(rotated: Rotated) -> None:
+    found = read_open(rotated.ledger.profile, "s3")
+    assert found is not None
+    save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+
+
+def is_one_left(rotated: Rotated, user: IamUser) -> bool:
+    """Is the key of the env file the user's only one, and does it work; is no object left behind?"""
+    now = key_of(rotated)
+    objects = user.objects()
+    return user.keys() == {now[0]: "Active"} and user.works(now) and set(objects) <= {"used"}
+
+
+def test_the_old_key_is_made_inactive_when_it_is_quiet_and_deleted_after_the_soak(
+    rotated: Rotated, user: IamUser, sandbox: Sandbox
+) -> None:
+    allow(rotated, user, grace=QUIET)
+    sandbox.vendors.conduct("iam", propagation_seconds=0.5)
+    state = rotate(rotated)
+    new = key_of(rotated)
+    assert "S3 refuses it" in completed(state)
+    assert user.keys() == {user.key[0]: "Inactive", new[0]: "Active"}
+    assert (user.works(new), user.works(user.key)) == (True, False)
+    assert rotated.kept() == {"s3.previous"}
+    shown = "".join(artifacts_of(state).values())
+    assert f"Make a second access key of the IAM user {user.name}" in shown
+    assert not any(secret in shown for secret in (user.key[1], new[1]))
+
+    assert "nothing was done" in completed(rotate(rotated))
+    end_grace(rotated)
+    assert completed(rotate(rotated)).endswith(
+        "The old key is deleted, and S3 refuses it (InvalidAccessKeyId)."
+    )
+    assert key_of(rotated) == new
+    assert is_one_left(rotated, user)
+    assert rotated.is_settled()
+    assert rotated.history() == ["rotated", "retired"]
+
+
+def test_a_key_that_is_still_used_stays_until_it_is_quiet_or_there_is_an_emergency(
+    rotated: Rotated, user: IamUser
+) -> None:
+    first = key_of(rotated)
+    completed(rotate(rotated))
+    assert user.works(first)
+    end_grace(rotated)
+    assert "The old one stays, it was used at" in completed(rotate(rotated))
+    second = key_of(rotated)
+    assert set(user.keys()) == {first[0], second[0]}
+    completed(rotate(rotated, emergency=True))
+    assert key_of(rotated) not in (first, second)
+    assert is_one_left(rotated, user)
+    assert rotated.is_settled()
+    assert rotated.history() == ["rotated", "retired", "rotated", "retired"]
+
+
+def test_two_keys_are_refused_with_the_way_out_and_nothing_is_changed(
+    rotated: Rotated, user: IamUser
+) -> None:
+    other = user.make_key()
+    message = failed(rotate(rotated))
+    assert f"--access-key-id {other[0]}" in message
+    assert set(user.keys()) == {user.key[0], other[0]}
+    assert key_of(rotated) == user.key
+    assert rotated.is_settled()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.aws_asking.READ_SECONDS", 0.5)
+    monkeypatch.setattr("tasks.rotator_s3.KNOWN_EVERYWHERE_SECONDS", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (
+            {"faults": [{"path": "/CreateAccessKey", "status": None, "works": True}]},
+            "IAM did not answer (ReadTimeoutError)",
+        ),
+        ({"propagation_seconds": 600}, "S3 does not know the new key after"),
+    ],
+)
+@pytest.mark.usefixtures("impatient")
+def test_an_iam_that_fails_leaves_the_old_key_in_force_and_nothing_of_the_new_one(
+    rotated: Rotated, user: IamUser, sandbox: Sandbox, told: dict[str, Any], said: str
+) -> None:
+    sandbox.vendors.conduct("iam", **told)
+    message = failed(rotate(rotated))
+    sandbox.vendors.conduct("iam", faults=[], propagation_seconds=0)
+    assert said in message
+    assert key_of(rotated) == user.key
+    assert is_one_left(rotated, user)
+    assert rotated.is_settled()
+
+
+def test_a_retirement_that_fails_leaves_the_new_key_in_force_and_is_done_later(
+    rotated: Rotated, user: IamUser, sandbox: Sandbox
+) -> None:
+    allow(rotated, user, grace=QUIET, soak="PT0S")
+    sandbox.vendors.conduct("iam", faults=[{"path": "/DeleteAccessKey", "status": 403}])
+    message = failed(rotate(rotated))
+    assert "The new s3 is in force and proven. The old one is not retired yet" in message
+    assert user.keys() == {user.key[0]: "Inactive", rotated.variables[ID]: "Active"}
+    end_grace(rotated)
+    completed(rotate(rotated))
+    assert is_one_left(rotated, user)
+    assert rotated.is_settled()
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        # Between the answer and the file that keeps it: the key is an orphan that nobody can use.
+        {"kill_when_called": "tasks.rotator_s3:Kept"},
+        {"kill_after_step": "restarting for it"},
+        {"kill_after_step": "retiring the old one"},
+    ],
+)
+def test_killed_anywhere_the_next_run_ends_with_one_key(
+    rotated: Rotated, user: IamUser, children: Children, order: dict[str, Any]
+) -> None:
+    allow(rotated, user, grace=QUIET)
+    child = children.start(rotated.ledger, "rotate_s3_credentials", **order)
+    assert child.wait() is None
+    completed(rotate(rotated, emergency=True))
+    assert key_of(rotated) != user.key
+    assert is_one_left(rotated, user)
+    assert rotated.is_settled()
