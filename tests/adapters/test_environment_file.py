@@ -34,6 +34,11 @@ PIECES = st.sampled_from(
         "名",
         "\n\n",
         '\\"',
+        # What JavaScript takes for white space or the end of a line, and Python's own patterns do not.
+        "\u00a0",
+        "\u2028",
+        "\ufeff",
+        "\x85",
     ]
 )
 

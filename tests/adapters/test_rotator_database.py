@@ -33,11 +33,13 @@ from tasks.environment_writing import write_variables
 from tasks.errors import AccessDeniedError, RunbookError, UnreachableError
 from tasks.opening_rotators import open_rotator
 from tasks.postgresql import parse_url
+from tasks.postgresql_limits import Limits
 from tasks.process_manager import manager_of
 from tasks.records.credential_care import Credentials, DatabasePassword
 from tasks.records.rotation import CredentialFacts, Kept
 from tasks.records.service import ServiceProfile
 from tasks.rotator import Rotator
+from tests.adapters.conftest import silent_about
 from tests.adapters.test_process_manager import wait_until
 
 TABLES = """
@@ -614,6 +616,19 @@ def test_a_server_that_is_away_says_neither_yes_nor_no(case: Case, monkeypatch: 
         gone = Kept("x", {case.variable: re.sub(r":\d+/", f":{port}/", url)})
         with pytest.raises(UnreachableError):
             case.open().accepts(gone)
+
+
+def test_a_server_that_falls_silent_hangs_nobody(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mongodb_connecting, "_SOCKET_MILLISECONDS", 300)
+    monkeypatch.setattr(rotator_postgresql, "_LIMITS", Limits(statement=0.2, lock=0.2, silence=0.3))
+    word = b"statement_timeout" if case.variable == "DATABASE_URL" else b"ping"
+    began = time.monotonic()
+    with (
+        silent_about(read_variables(case.profile)[case.variable], word) as silent,
+        pytest.raises(UnreachableError, match="does not answer"),
+    ):
+        case.open().accepts(Kept("x", {case.variable: silent}))
+    assert time.monotonic() - began < 10
 
 
 def test_a_refusal_of_the_old_password_that_does_not_come_is_an_error(case: Case) -> None:
