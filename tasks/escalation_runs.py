@@ -5,19 +5,26 @@ from typing import Any, Final
 from uuid import UUID
 
 from prefect import Flow
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterName,
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+)
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Scheduled
 
-from tasks.errors import NotFoundError
+from tasks.errors import NotFoundError, UnreachableError
 from tasks.prefect_server import asking_prefect
 from tasks.records.service import ServiceProfile
 from tasks.retrying import retried
 
 DEPLOYMENT: Final = "escalate"
 _AGAIN: Final = "again:"
+_LIVING: Final = ["SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING"]
 
 
 def start_escalate(
@@ -82,6 +89,30 @@ def dismiss_guard(profile: ServiceProfile, guard: UUID) -> None:
     del profile
     with asking_prefect() as client:
         client.set_flow_run_state(guard, Cancelled(message="Everybody of the level was told."))
+
+
+@retried
+def observe_going_on(profile: ServiceProfile) -> frozenset[str]:
+    """Given a service, return ``list_going_on``; raise ``UnreachableError`` also if no server is known."""
+    if not has_server():
+        raise UnreachableError("No Prefect server is known here: set PREFECT_API_URL.")
+    return list_going_on(profile.name)
+
+
+def list_going_on(service: str) -> frozenset[str]:
+    """Given a service, return the ids of the escalations that runs work on or wait for.
+
+    An empty one stands for a run that names none: it begins one, or goes on with the one that is open. Raise
+    ``UnreachableError`` if the Prefect server does not answer.
+    """
+    living = FlowRunFilter.model_validate({"state": {"type": {"any_": _LIVING}}})
+    with asking_prefect() as client:
+        found = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[DEPLOYMENT])),
+            deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[service])),
+            flow_run_filter=living,
+        )
+    return frozenset(str(flow_run.parameters.get("escalation", "")) for flow_run in found)
 
 
 def resume_ladder(service: str, escalation: str, key: str) -> None:

@@ -7,8 +7,10 @@ from typing import TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.alert_file import observe_alerts
 from tasks.backup_sets import observe_repository
 from tasks.errors import RunbookError
+from tasks.escalation_runs import observe_going_on
 from tasks.escalations import list_escalations
 from tasks.journal import list_open_journals
 from tasks.prefect_runs import observe_runs
@@ -45,14 +47,17 @@ def load_neighbours(profile: ServiceProfile) -> tuple[tuple[ServiceProfile, ...]
 def observe_night(profile: ServiceProfile, since: datetime, now: datetime) -> SeenNight:
     """Given a service and since when, return all that can be seen of its hours."""
     return SeenNight(
-        runs=_see(lambda: observe_runs(profile, since, now)),
-        repository=_see(lambda: observe_repository(profile, now)),
-        escalations=_see(lambda: list_escalations(profile)),
-        half_done=_see(lambda: list_open_journals(profile)),
+        runs=see(lambda: observe_runs(profile, since, now)),
+        repository=see(lambda: observe_repository(profile, now)),
+        escalations=see(lambda: list_escalations(profile)),
+        going_on=see(lambda: observe_going_on(profile)),
+        alerts=see(lambda: observe_alerts(profile, list_services(services_folder()), since)),
+        half_done=see(lambda: list_open_journals(profile)),
     )
 
 
-def _see(look: Callable[[], _Seen]) -> _Seen | Unknown:
+def see(look: Callable[[], _Seen]) -> _Seen | Unknown:
+    """Return what is seen, or why it cannot be."""
     try:
         return look()
     except RunbookError as error:

@@ -133,6 +133,7 @@ def _reach_people(vault: Vault, endpoints: Endpoints, first: dict[str, Any]) -> 
         "sendgrid_url": f"{endpoints.vendors}/sendgrid",
         "sendgrid_key": f"file:{vault.path(vendor_sendgrid.MAIL_KEY)}",
         "receiver_url": endpoints.receiver,
+        "receiver_file": str(vault.folder.parent / "alerts" / "state" / "alerts.sqlite"),
         "link_key": f"file:{vault.path(LINK_KEY)}",
     }
 

@@ -76,7 +76,7 @@ def look_at_engine(
             ended.extend(_look(engine, names, memories, now, found))
             # What was just ended goes on with nothing any more.
             for profile in profiles:
-                found[profile.name] += resume_ladders(engine, profile, now)
+                found[profile.name] += resume_ladders(profile, now)
         except UnreachableError as error:
             sentence = f"{error}: nothing is scheduled and no alert becomes a run. Start the server again."
             for profile in profiles:

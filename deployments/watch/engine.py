@@ -13,7 +13,6 @@ from deployments.dead_runs import SILENT, STUCK
 from deployments.prefect_api import PrefectApi
 from deployments.watch.complaints import Complaint
 from tasks.errors import UnreachableError
-from tasks.escalation_runs import DEPLOYMENT
 
 _PAGE: Final = 200
 # Two heartbeats of 30 s and a little.
@@ -65,16 +64,6 @@ class Engine(PrefectApi):
         Raise ``UnreachableError`` if the server does not answer.
         """
         return frozenset(run["id"] for run in runs if self._count_heartbeats(run["id"], since))
-
-    def find_escalating(self, service: str) -> frozenset[str]:
-        """Return the ids of the escalations that runs work on or wait for; empty for a run that names none.
-
-        Raise ``UnreachableError`` if the server does not answer.
-        """
-        living = {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING"]}}}
-        wanted = {"flows": {"name": {"any_": [DEPLOYMENT]}}, "deployments": {"name": {"any_": [service]}}}
-        found = self._post("/flow_runs/filter", {**wanted, "flow_runs": living, "limit": _PAGE})
-        return frozenset(str(run["parameters"].get("escalation", "")) for run in found)
 
     def end(self, run: Mapping[str, Any], why: str) -> bool:
         """Make a run Crashed unless it has ended by now; tell whether it was made so.

@@ -5,9 +5,8 @@ from datetime import datetime
 from typing import Final
 
 from deployments.watch.complaints import Complaint
-from deployments.watch.engine import Engine
 from tasks.errors import NotFoundError, RunbookError
-from tasks.escalation_runs import resume_ladder
+from tasks.escalation_runs import list_going_on, resume_ladder
 from tasks.escalations import list_escalations
 from tasks.records.escalation import EscalationRecord
 from tasks.records.service import ServiceProfile
@@ -16,7 +15,7 @@ from tasks.records.service import ServiceProfile
 _AGAIN_SECONDS: Final = 300
 
 
-def resume_ladders(engine: Engine, profile: ServiceProfile, now: datetime) -> Iterator[Complaint]:
+def resume_ladders(profile: ServiceProfile, now: datetime) -> Iterator[Complaint]:
     """Given a service, start its stranded escalations again and yield what to say of each.
 
     Raise ``UnreachableError`` if the server does not answer. Whom a run told stands in the record: nobody is
@@ -28,7 +27,7 @@ def resume_ladders(engine: Engine, profile: ServiceProfile, now: datetime) -> It
     except RunbookError as error:
         yield Complaint("the escalations", f"The escalations cannot be looked at: {error}")
         return
-    waiting = engine.find_escalating(profile.name) if found else frozenset()
+    waiting = list_going_on(profile.name) if found else frozenset()
     for record in found:
         # A run that names none begins one, or goes on with the one that is open.
         if not waiting & {"", record.opening.id}:

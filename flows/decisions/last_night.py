@@ -7,8 +7,14 @@ from itertools import pairwise
 from typing import Final, get_args
 
 from flows.decisions.backup_freshness import OLDEST_SET, judge_freshness
+from flows.decisions.night_judgement import (
+    judge_alerts,
+    judge_escalations,
+    judge_half_done,
+    say_moment,
+    say_unseen,
+)
 from tasks.records.backup import RepositoryState
-from tasks.records.escalation import EscalationRecord
 from tasks.records.figures import say_count, say_period
 from tasks.records.last_night import (
     DueRunbook,
@@ -42,8 +48,9 @@ def refuse_hours(hours: int) -> str:
 def judge_night(profile: ServiceProfile, seen: SeenNight, since: datetime, now: datetime) -> NightPage:
     """Given what was seen of a service since then, return its page, worst first."""
     lines = (
-        *_judge_escalations(profile, seen.escalations, since),
-        *_judge_half_done(seen.half_done),
+        *judge_escalations(profile, seen.escalations, seen.going_on, since),
+        *judge_alerts(profile, seen.alerts),
+        *judge_half_done(seen.half_done),
         *_judge_repository(profile, seen.repository, now),
         *_judge_runs(profile, seen.runs, now),
     )
@@ -127,7 +134,7 @@ def _say_begun(run: SeenRun, moment: datetime, now: datetime) -> tuple[Verdict, 
 
 def _judge_runs(profile: ServiceProfile, seen: SeenRuns | Unknown, now: datetime) -> Iterator[NightLine]:
     if isinstance(seen, Unknown):
-        yield _unseen("scheduled runs", seen)
+        yield say_unseen("scheduled runs", seen)
         return
     if not seen.runbooks:
         yield NightLine(
@@ -168,14 +175,14 @@ def _sum_up(
         default=newest.due,
     )
     better = (
-        f"It completed since, begun {_say_time(since, profile)}." if is_bad and since > newest.due else ""
+        f"It completed since, begun {say_moment(since, profile)}." if is_bad and since > newest.due else ""
     )
     times = f" {len(same)} of {total} times," if total > 1 else ""
     last = "the last one due" if len(same) > 1 else "due"
     return NightLine(
         level="bad" if is_bad else "good" if newest.verdict == "ran" else "note",
         what=newest.runbook,
-        how=f"{newest.verdict},{times} {last} {_say_time(newest.due, profile)}",
+        how=f"{newest.verdict},{times} {last} {say_moment(newest.due, profile)}",
         said=" ".join(word for word in (newest.reason, better) if word),
     )
 
@@ -198,7 +205,7 @@ def _judge_repository(
     profile: ServiceProfile, seen: RepositoryState | Unknown, now: datetime
 ) -> Iterator[NightLine]:
     if isinstance(seen, Unknown):
-        yield _unseen("backups", seen)
+        yield say_unseen("backups", seen)
         return
     for complaint in judge_freshness(seen, profile.backup.drill_every, now):
         yield NightLine(level="bad", what="backups", how="cannot be relied on", said=complaint)
@@ -212,39 +219,3 @@ def _judge_repository(
         if times and now - max(times) <= limit:
             how, said = f"{say_period(now - max(times))} ago", f"{say_period(limit)} is the limit."
             yield NightLine(level="good", what=what, how=how, said=said)
-
-
-def _judge_escalations(
-    profile: ServiceProfile, seen: tuple[EscalationRecord, ...] | Unknown, since: datetime
-) -> Iterator[NightLine]:
-    if isinstance(seen, Unknown):
-        yield _unseen("escalations", seen)
-        return
-    for record in seen:
-        opening, end = record.opening, record.end
-        began = f"{opening.reason} Told: {', '.join(record.reached) or 'nobody'}."
-        if end is None:
-            how, take = f"open since {_say_time(opening.at, profile)}", f"acknowledge/{profile.name}"
-            yield NightLine(level="bad", what="escalation", how=how, said=f"{began} To take it: {take}.")
-        elif end.at >= since:
-            who = f" by {end.by}" if end.by else ""
-            how = f"{end.kind}{who} {_say_time(end.at, profile)}"
-            level: Level = "bad" if end.kind == "nobody left" else "note"
-            yield NightLine(level=level, what="escalation", how=how, said=began)
-
-
-def _judge_half_done(seen: tuple[str, ...] | Unknown) -> Iterator[NightLine]:
-    if isinstance(seen, Unknown):
-        yield _unseen("journals", seen)
-        return
-    for runbook in seen:
-        said = "Unless it runs right now, it was killed: its next run finishes or undoes what was begun."
-        yield NightLine(level="bad", what=runbook, how="half done", said=said)
-
-
-def _unseen(what: str, unknown: Unknown) -> NightLine:
-    return NightLine(level="bad", what=what, how="not seen", said=unknown.why)
-
-
-def _say_time(moment: datetime, profile: ServiceProfile) -> str:
-    return f"{moment.astimezone(profile.zone):%a %H:%M}"

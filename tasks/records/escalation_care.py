@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -81,6 +82,11 @@ class Escalation(Section):
         pattern=r"^https?://",
         description="Where people reach the alert receiver, which takes their acknowledgement",
         examples=["https://alerts.example.com"],
+    )
+    receiver_file: Path | None = Field(
+        default=None,
+        description="The receiver's alerts.sqlite, if on this host: last-night shows what started nothing",
+        examples=["/var/lib/runbooks/alerts/alerts.sqlite"],
     )
     link_key: Reference | None = Field(
         default=None,

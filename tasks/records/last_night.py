@@ -42,14 +42,27 @@ class SeenRuns(Record):
     """False where there were more runs than anybody reads."""
 
 
+class SeenAlert(Record):
+    """Alerts of one name of which nothing was started; ``state`` and ``reason`` are the newest one's."""
+
+    name: str
+    state: Literal["waiting", "unmapped", "refused"]
+    reason: str
+    count: int
+    last_seen: datetime
+
+
 class SeenNight(Record):
     """All that was seen of one service; what could not be seen says why."""
 
     runs: SeenRuns | Unknown
     repository: RepositoryState | Unknown
     escalations: tuple[EscalationRecord, ...] | Unknown
+    going_on: frozenset[str] | Unknown
+    """Ids of the escalations with which a run waits or goes on; an empty one for any of them."""
     half_done: tuple[str, ...] | Unknown
     """Runbooks whose journal is open on this host."""
+    alerts: tuple[SeenAlert, ...] | Unknown = ()
 
 
 class JudgedTime(Record):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flows.decisions.last_night import conclude, judge_night, judge_times, refuse_hours
 from tasks.records.backup import RepositoryState, SetSummary
 from tasks.records.escalation import EscalationRecord, EscalationStep, Opening, StepKind
-from tasks.records.last_night import DueRunbook, NightPage, SeenNight, SeenRun, SeenRuns
+from tasks.records.last_night import DueRunbook, NightPage, SeenAlert, SeenNight, SeenRun, SeenRuns
 from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
 
@@ -80,7 +80,13 @@ def seen(*runs: SeenRun, runbooks: tuple[DueRunbook, ...] = (due(),), **facts: A
 
 def judge(runs: SeenRuns | Unknown, profile: ServiceProfile = PROFILE, **facts: Any) -> NightPage:
     repository = RepositoryState(service="invoice", observed_at=NOW, sets=(SET,), unfinished=())
-    night = {"runs": runs, "repository": repository, "escalations": (), "half_done": ()}
+    night = {
+        "runs": runs,
+        "repository": repository,
+        "escalations": (),
+        "going_on": frozenset({""}),
+        "half_done": (),
+    }
     return judge_night(profile, SeenNight(**(night | facts)), SINCE, NOW)
 
 
@@ -238,10 +244,47 @@ def test_an_escalation_is_told_while_it_is_open_and_the_morning_after(
     assert [line.level for line in found] == ([level] if level else [])
 
 
+@pytest.mark.parametrize(
+    ("going_on", "stranded"),
+    [
+        (frozenset({"e"}), False),
+        (frozenset({""}), False),
+        (Unknown(why="No server."), False),
+        (frozenset({"another"}), True),
+        (frozenset(), True),
+    ],
+)
+def test_an_open_escalation_that_no_run_goes_on_with_says_how_to_start_it(
+    going_on: frozenset[str] | Unknown, stranded: bool
+) -> None:
+    opening = Opening(id="e", service="invoice", at=SINCE, reason="It is down.", was_down=True)
+    page = judge(seen(run()), escalations=(EscalationRecord(opening=opening),), going_on=going_on)
+    (line,) = (line for line in page.lines if line.what == "escalation")
+    assert ("start escalate/invoice with escalation e." in line.said) is stranded
+
+
+def test_alerts_that_started_nothing_are_on_the_page_the_refused_for_somebody_to_look_at() -> None:
+    alerts = tuple(
+        SeenAlert(name=name, state=state, reason=reason, count=count, last_seen=TWO)
+        for name, state, reason, count in (
+            ("DiskOdd", "unmapped", "no route matches", 3),
+            ("Down", "refused", "There is no deployment x/invoice", 1),
+            ("Slow", "waiting", "", 1),
+        )
+    )
+    lines = {line.what: line for line in judge(seen(run()), alerts=alerts).lines if "alert" in line.what}
+    assert {what: (line.level, line.how) for what, line in lines.items()} == {
+        "alert DiskOdd": ("note", "started nothing, 3 times, last Sat 02:00"),
+        "alert Down": ("bad", "was refused, last Sat 02:00"),
+        "alert Slow": ("bad", "waits for its run, last Sat 02:00"),
+    }
+    assert lines["alert Down"].said.startswith("There is no deployment x/invoice. Prefect does not start")
+
+
 def test_what_cannot_be_seen_is_not_well_and_says_why() -> None:
     blind = Unknown(why="The server does not answer.")
-    page = judge(blind, repository=blind, escalations=blind, half_done=blind)
-    assert [(line.how, line.said) for line in page.bad] == [("not seen", "The server does not answer.")] * 4
+    page = judge(blind, repository=blind, escalations=blind, half_done=blind, alerts=blind)
+    assert [(line.how, line.said) for line in page.bad] == [("not seen", "The server does not answer.")] * 5
     assert judge(seen(runbooks=())).bad
     assert judge(seen(run(), is_whole=False)).bad
 

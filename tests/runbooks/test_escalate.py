@@ -12,11 +12,9 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
 from deployments.sandbox.stack import Sandbox
-from deployments.watch.engine import Engine
 from deployments.watch.ladders import resume_ladders
 from flows.acknowledge import acknowledge
 from flows.escalate import escalate
@@ -319,13 +317,10 @@ def test_a_ladder_whose_run_and_worker_died_is_gone_on_with_by_the_watch(
     assert ladder.runs() == []
     now = datetime.now(UTC)
 
-    with (
-        Engine({"PREFECT_API_URL": PREFECT_API_URL.value()}) as engine,
-        get_client(sync_client=True) as client,
-    ):
+    with get_client(sync_client=True) as client:
 
         def watch(minutes: int) -> list[str]:
-            found = resume_ladders(engine, ladder.ledger.profile, now + timedelta(minutes=minutes))
+            found = resume_ladders(ladder.ledger.profile, now + timedelta(minutes=minutes))
             return [complaint.sentence for complaint in found]
 
         (said,) = watch(0)
