@@ -19,6 +19,7 @@ from xml.sax.saxutils import escape
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import BotoCoreError
 
 from deployments.sandbox.ports import HOST
 from deployments.sandbox.vendor_iam import VERSION, Iam, IamError, read_call
@@ -95,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
             result = iam.call(call, conduct)
         except IamError as error:
             self._send_iam(error.status, _error(error))
+        except BotoCoreError:
+            return self._fail(503)
         else:
             if fault is not None:
                 return self._fail(fault.status)

@@ -19,11 +19,12 @@ import psycopg
 import pytest
 from pymongo import MongoClient
 
-from deployments.sandbox import programs
-from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
+from deployments.sandbox import object_store, programs, uploads
+from deployments.sandbox.applications import INVOICE, PROPERTYPULSE, Applications, Backing
 from deployments.sandbox.node import PACKAGES
 from deployments.sandbox.ports import Ports
 from deployments.sandbox.stack import Sandbox
+from deployments.sandbox.vault import Vault
 from tasks.environment_file import parse
 from tests.runbooks.conftest import wait_until
 
@@ -213,6 +214,33 @@ def test_stripe_is_asked_with_the_applications_key_and_its_refusal_shows_no_part
     log = (sandbox.applications.folder / PROPERTYPULSE / "logs" / "combined.log").read_text(encoding="utf-8")
     assert "Stripe refused a payment: HTTP 401" in log
     assert key[-4:] not in refused.text + log
+
+
+def test_the_env_file_of_an_older_sandbox_gets_what_is_new_and_stays_the_operators(tmp_path: Path) -> None:
+    vault, ports = Vault(tmp_path / "secrets"), Ports()
+    vault.write(object_store.KEY_ID, "AKIAOPERATOR00000000")
+    vault.write(object_store.KEY_SECRET, "operators-secret")
+    vault.write(uploads.KEY_ID, "AKIAUPLOADS000000000")
+    vault.write(uploads.KEY_SECRET, "uploads-secret")
+    applications = Applications(tmp_path, vault, ports)
+    backing = Backing("mongodb://u:p@h/d", "postgresql://u:p@h/d", f"http://127.0.0.1:{ports.iam}")
+    file = applications.environment_file(PROPERTYPULSE)
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "# mine\nAWS_ACCESS_KEY_ID=AKIAOPERATOR00000000\nAWS_SECRET_ACCESS_KEY='operators-secret'\n"
+        f"AWS_ENDPOINT_URL=http://127.0.0.1:{ports.s3}\n"
+    )
+    for _ in range(2):
+        applications.lay_out(backing)
+        assert file.read_text() == (
+            "# mine\nAWS_ACCESS_KEY_ID=AKIAUPLOADS000000000\nAWS_SECRET_ACCESS_KEY='uploads-secret'\n"
+            f"AWS_ENDPOINT_URL=http://127.0.0.1:{ports.iam}\n"
+            f"STRIPE_API_URL=http://127.0.0.1:{ports.vendors}/stripe\n"
+        )
+    rotated = file.read_text().replace("AKIAUPLOADS000000000", "AKIAROTATED000000000")
+    file.write_text(rotated)
+    applications.lay_out(backing)
+    assert file.read_text() == rotated
 
 
 def test_an_upload_goes_where_the_signed_url_says_and_nowhere_else(sandbox: Sandbox) -> None:

@@ -136,7 +136,7 @@ def test_secrets_are_private_and_on_no_command_line(sandbox: Sandbox) -> None:
     assert {path.stat().st_mode & 0o777 for path in private} == {0o600}
     seen = command_lines()
     assert [name for name, value in secrets.items() if value in seen] == []
-    assert repr(sandbox.endpoints).count("://") == 9  # the addresses without a password in them
+    assert repr(sandbox.endpoints).count("://") == 10  # the addresses without a password in them
 
 
 def test_the_doubles_of_the_vendors_check_what_they_are_given(sandbox: Sandbox) -> None:

@@ -212,6 +212,15 @@ def test_it_fails_on_demand_before_the_work_and_after_it(sandbox: Sandbox, iam: 
     assert code_of(lambda: iam.list_access_keys(UserName=USER)) == "ServiceUnavailable"
 
 
+def test_it_says_so_when_the_store_behind_it_is_away(sandbox: Sandbox, iam: "IAMClient", own: Key) -> None:
+    sandbox.object_store.kill()
+    try:
+        assert code_of(lambda: iam.list_access_keys(UserName=USER)) == "ServiceUnavailable"
+        assert code_of(lambda: s3_of(sandbox, own).list_objects_v2(Bucket=BUCKET)) == "502"
+    finally:
+        sandbox.object_store.start()
+
+
 def test_what_it_knows_outlives_its_process_and_no_secret_is_in_it(
     sandbox: Sandbox, iam: "IAMClient"
 ) -> None:
