@@ -17,7 +17,7 @@ export UV_LINK_MODE ?= copy
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo down status break mend faults alert told test lint types imports unit doctor deploy run bench clean
+.PHONY: help demo down status break mend faults alert told test lint types imports unit doctor deploy run walk bench clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ deploy: $(INSTALLED) ## Apply prefect.yaml to the Prefect server of PREFECT_API_
 
 run: $(INSTALLED) ## Break glass: run a runbook here, with no Prefect server: FLOW=... SERVICE=... [PARAMETERS="name=value ..."]
 	@$(TRUST) $(BIN)/python -m deployments.run "$(FLOW)" "$(SERVICE)" $(PARAMETERS)
+
+walk: $(INSTALLED) ## Rotate every credential with everything that may happen at every step; takes an hour
+	@RUNBOOK_WALK=1 $(BIN)/pytest -n 2 --dist worksteal tests/runbooks/test_rotation_walk.py
 
 bench: $(INSTALLED) ## Measure speed and memory against the runbook's own commands
 	@$(BIN)/python -m benchmarks.backup

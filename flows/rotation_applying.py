@@ -133,9 +133,8 @@ def _settle(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jour
 
 def _decide(profile: ServiceProfile, plan: RotationPlan, journal: Journal) -> AfterKill:
     """Return what becomes of a rotation that was killed before it was proven."""
-    if journal.has(GOING_BACK):
-        return "go back"
-    what = decide_after_kill(find_after_kill(profile, plan.credential, plan.rotation, plan.variables))
+    found = find_after_kill(profile, plan.credential, plan.rotation, plan.variables)
+    what = decide_after_kill(found, was_going_back=journal.has(GOING_BACK))
     if what == "ask a person":
         raise RefusedError(
             f"{profile.name}: a rotation of {plan.credential} was killed, and {' and '.join(plan.variables)} "

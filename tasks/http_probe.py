@@ -23,6 +23,7 @@ _OBSERVE_SECONDS = 4.5
 _REQUESTS = 3
 _PAUSE_SECONDS = 0.15
 _POLL_SECONDS = 0.2
+_LOOK_SECONDS = 2.0
 _LEAST_SECONDS = 0.5
 
 
@@ -46,10 +47,12 @@ def probe_health(url: str, seconds: float = _SECONDS) -> Health:
 def await_health(profile: ServiceProfile) -> Health:
     """Given a service that was started, return its health as soon as it is healthy.
 
-    Raise ``UnreachableError`` with its last problem if it is not within ``application.start_within``.
+    Raise ``UnreachableError`` with its last problem if it is not within ``application.start_within``, and at
+    once when its process manager has given it up.
     """
     application = profile.application
     deadline = time.monotonic() + application.start_within.total_seconds()
+    look_at = time.monotonic() + _LOOK_SECONDS
     while True:
         remaining = deadline - time.monotonic()
         health = _ask(application.health_url, min(_SECONDS, max(_LEAST_SECONDS, remaining)))
@@ -61,6 +64,9 @@ def await_health(profile: ServiceProfile) -> Health:
                 f"{application.start_within.total_seconds():.0f} s of the start, {health.problem}; "
                 f"{_say_status(profile)}: see the log of {application.process_name}."
             )
+        if time.monotonic() > look_at:
+            _refuse_given_up(profile)
+            look_at = time.monotonic() + _LOOK_SECONDS
         time.sleep(_POLL_SECONDS)
 
 
@@ -156,6 +162,19 @@ def read_moment(said: object) -> datetime | None:
     except ValueError:
         return None
     return moment.astimezone(UTC) if moment is not None and moment.tzinfo is not None else None
+
+
+def _refuse_given_up(profile: ServiceProfile) -> None:
+    """Raise if no process of the application will be started again by itself."""
+    try:
+        status = observe_application.fn(profile)
+    except RunbookError:
+        return
+    if status.instances and all(instance.state == "errored" for instance in status.instances):
+        raise UnreachableError(
+            f"{profile.name}: {profile.application.process_name} does not start, its process manager has "
+            f"given it up; {status.detail}: see its log."
+        )
 
 
 def _say_status(profile: ServiceProfile) -> str:

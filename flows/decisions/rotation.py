@@ -108,18 +108,21 @@ def follow_stage(rotation: OpenRotation, now: datetime) -> OpenRotation | None:
     return rotation.model_copy(update={"stages": left, "due": now + left[0].after}) if left else None
 
 
-def decide_after_kill(found: FoundAfterKill) -> AfterKill:
+def decide_after_kill(found: FoundAfterKill, *, was_going_back: bool = False) -> AfterKill:
     """Given what is there of a rotation that did not end, say what is done with it.
 
     A new credential that was kept and works is put in force: whoever could use the old one no longer may find
     no other. One that does not work is no use: the old one is put in force again, by its admin if need be.
-    What a person put into the env file meanwhile stays if it works.
+    What a person put into the env file meanwhile stays if it works. Who was going back goes on with that,
+    unless the old one does not work any longer: then the new one is the only one that can be put in force.
     """
     if found.previous == "not kept" or found.pending == "not kept":
         # Values are kept before anything at the provider or in the env file depends on them.
         return "discard"
     if found.environment == "other":
         return "leave" if found.present == "accepted" else "ask a person"
+    if was_going_back and found.previous == "accepted":
+        return "go back"
     return "go on" if found.pending == "accepted" else "go back"
 
 

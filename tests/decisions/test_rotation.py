@@ -121,6 +121,16 @@ def test_what_becomes_of_a_rotation_that_was_killed(
     assert decide_after_kill(found) == what
 
 
+def test_who_was_going_back_goes_on_with_that_unless_only_the_new_one_works() -> None:
+    def decide(pending: Any, previous: Any) -> str:
+        found = FoundAfterKill(pending=pending, previous=previous, environment="pending", present=pending)
+        return decide_after_kill(found, was_going_back=True)
+
+    assert decide("accepted", "accepted") == "go back"
+    assert decide("refused", "accepted") == "go back"
+    assert decide("accepted", "refused") == "go on"
+
+
 _WORKS = ("accepted", "refused")
 
 

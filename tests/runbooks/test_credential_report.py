@@ -1,6 +1,5 @@
 """credential-report: what is overdue is said, whoever put it there and whenever."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -16,7 +15,7 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture
-def ledger(ledgers: Ledgers) -> Iterator[Ledger]:
+def ledger(ledgers: Ledgers) -> Ledger:
     ledger = ledgers.make("postgresql")
     write(ledger, "s" * 64)
     ledger.change(
