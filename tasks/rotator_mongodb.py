@@ -20,7 +20,11 @@ from tasks.records.service import ServiceProfile
 Document = Mapping[str, Any]
 
 _EXTERNAL: Final = "$external"
-_ANY_DATABASE: Final = ""
+_ANY: Final = ""
+_OUR_NAME: Final = "runbooks"
+# What is done to the whole cluster, and the way out where it is not allowed.
+_SEEING: Final = {"inprog": "see who is connected: grant it clusterMonitor"}
+_ENDING: Final = {"killAnySession": "end the sessions of others: grant it hostManager"}
 
 
 class MongodbUsers:
@@ -92,7 +96,7 @@ class MongodbUsers:
         of = User(user, self._source)
         with connect(resolve(self._profile.database.admin_url)) as client:
             found = client.admin.command({"currentOp": 1, "$all": True})["inprog"]
-        ours = [op for op in found if of.is_who_does(op) and op.get("appName") != "runbooks"]
+        ours = [op for op in found if of.is_who_does(op) and _name_application(op) != _OUR_NAME]
         return tuple(sorted(_say_client(op) for op in ours if op.get("client")))
 
     def end_sessions(self, user: str, older_than: timedelta | None) -> None:
@@ -102,11 +106,10 @@ class MongodbUsers:
             client.admin.command("killAllSessions", [{"user": user, "db": self._source}])
 
     def _refuse_users(self, client: Client, admin: str, user: str, following: str | None) -> str | None:
-        if not _may_change_passwords(client, self._source):
-            return (
-                f"{admin}, whom database.admin_url names, may not change passwords in the database "
-                f"{self._source}: grant it userAdmin there."
-            )
+        terms = self._profile.credentials.database_password
+        is_ending = following is not None and terms is not None and terms.end_sessions
+        if lack := _find_lack(client, self._source, _SEEING | (_ENDING if is_ending else {})):
+            return f"{admin}, whom database.admin_url names, may not {lack}."
         found = {name: self._find(client, name) for name in filter(None, [user, following])}
         for name, one in found.items():
             if one is None:
@@ -150,17 +153,30 @@ def _say_resource(resource: Document) -> str:
     return f"{resource['db'] or 'any database'}.{resource['collection'] or '*'}"
 
 
-def _may_change_passwords(client: Client, source: str) -> bool:
-    """Tell whether who asks may; a server that tells no privileges is asked by doing it."""
+def _find_lack(client: Client, source: str, wanted: Mapping[str, str]) -> str | None:
+    """Return in words what who asks may not, and what to grant; None also if the server does not tell."""
     told = client.admin.command({"connectionStatus": 1, "showPrivileges": True})["authInfo"]
     privileges = told.get("authenticatedUserPrivileges") or []
-    return not privileges or any(
-        ("changePassword" in one["actions"] and one["resource"].get("db") in {source, _ANY_DATABASE})
-        or one["resource"].get("anyResource")
-        for one in privileges
-    )
+    if not privileges:
+        return None
+    if not any("changePassword" in one["actions"] and _covers(one["resource"], source) for one in privileges):
+        return f"change passwords in the database {source}: grant it userAdmin there"
+    on_cluster = {action for one in privileges if _covers(one["resource"], None) for action in one["actions"]}
+    return next((grant for action, grant in wanted.items() if action not in on_cluster), None)
+
+
+def _covers(resource: Document, database: str | None) -> bool:
+    """Tell whether a privilege is on a whole database, or on the cluster if none is named."""
+    if resource.get("anyResource") or (database is None and resource.get("cluster")):
+        return True
+    return database is not None and resource.get("db") in {database, _ANY} and not resource.get("collection")
+
+
+def _name_application(op: Document) -> str:
+    told = (op.get("clientMetadata") or {}).get("application") or {}
+    return str(op.get("appName") or told.get("name") or "")
 
 
 def _say_client(op: Document) -> str:
-    host, name = str(op["client"]).rpartition(":")[0], op.get("appName")
+    host, name = str(op["client"]).rpartition(":")[0], _name_application(op)
     return f"{host} ({name})" if name else host

@@ -28,6 +28,10 @@ SELECT me.rolsuper OR (me.rolcreaterole AND NOT it.rolsuper AND CASE
     ELSE pg_has_role(me.oid, it.oid, 'USAGE WITH ADMIN OPTION') END)
 FROM pg_roles me, pg_roles it WHERE me.rolname = current_user AND it.rolname = %s
 """
+# Without it the lines of other roles are there, and all that matters in them is empty.
+_MAY_SEE: Final = """
+SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') OR pg_has_role(current_user, %s, 'USAGE')
+"""
 _MAY_END: Final = """
 SELECT pg_has_role(current_user, 'pg_signal_backend', 'USAGE') OR pg_has_role(current_user, %s, 'USAGE')
 """
@@ -126,6 +130,11 @@ class PostgresqlUsers:
                 return (
                     f"{admin.user}, whom database.admin_url names, may not change the password of {role}: it "
                     f"needs CREATEROLE and GRANT {role} TO {admin.user} WITH ADMIN OPTION."
+                )
+            if not _is_true(connection, _MAY_SEE, role):
+                return (
+                    f"{admin.user}, whom database.admin_url names, does not see the sessions of {role}: "
+                    f"GRANT pg_read_all_stats TO {admin.user}."
                 )
             wanted = self._profile.credentials.database_password
             if wanted is not None and wanted.end_sessions and not _is_true(connection, _MAY_END, role):
