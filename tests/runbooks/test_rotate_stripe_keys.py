@@ -9,7 +9,10 @@ from uuid import uuid4
 import httpx
 import pytest
 import stripe
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
 
 from deployments.sandbox.stack import Sandbox
 from flows.rotate_stripe_keys import rotate_stripe_keys
@@ -162,6 +165,55 @@ def test_without_a_key_nobody_is_asked_at_a_shell_and_nothing_is_changed(rotated
     shown = artifacts_of(dry)["rotate-stripe-keys-plan-ledger"]
     assert f"leave the new one at file:{handed_over(rotated)}" in shown
     assert not rotated.kept()
+
+
+class Waiting:
+    """A run of a deployment that waits for a person, as a worker runs it."""
+
+    def __init__(self, rotated: Rotated) -> None:
+        self._parameters = {"service": rotated.ledger.name, "which": "key"}
+        with get_client(sync_client=True) as client:
+            flow_id = client.create_flow_from_name("rotate-stripe-keys")
+            deployment = client.create_deployment(
+                flow_id, name=rotated.ledger.name, enforce_parameter_schema=False
+            )
+            self._run = client.create_flow_run_from_deployment(deployment).id
+
+    def go_on(self) -> State[Any]:
+        with get_client(sync_client=True) as client:
+            flow_run = client.read_flow_run(self._run)
+        try:
+            state = run_flow(rotate_stripe_keys, flow_run, self._parameters, return_type="state")
+        except Pause as pause:
+            # A worker's process ends here.
+            state = pause.state
+        return cast("State[Any]", state)
+
+    def answer(self, decision: str) -> None:
+        with get_client(sync_client=True) as client:
+            client.resume_flow_run(self._run, run_input={"decision": decision, "name": "Ada", "comment": ""})
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_a_deployed_run_waits_until_a_person_has_handed_the_key_over_and_does_as_the_form_says(
+    rotated: Rotated, account: Account, decision: str
+) -> None:
+    waiting = Waiting(rotated)
+    assert waiting.go_on().is_paused()
+    # The old one is dead from here on, and the new one lies there: the answer counts, not that.
+    new = account.roll(account.key)
+    hand_over(rotated, new)
+    waiting.answer(decision)
+    state = waiting.go_on()
+    if decision == "approve":
+        assert completed(state).endswith("Stripe refuses the old key (401).")
+        assert rotated.variables[KEY] == new
+        assert not handed_over(rotated).exists()
+    else:
+        assert "the plan was rejected by Ada. Nothing was changed." in failed(state)
+        assert rotated.variables[KEY] == account.key
+        assert handed_over(rotated).read_text().strip() == new
+    assert rotated.is_settled()
 
 
 def test_killed_before_the_key_is_wiped_the_next_run_wipes_it(
