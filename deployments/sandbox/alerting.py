@@ -42,6 +42,10 @@ def read_messages(sandbox: Sandbox) -> Iterator[str]:
     Raises:
         SandboxError: the doubles do not run.
     """
+    if not sandbox.vendors.is_running():
+        raise SandboxError(
+            "Nobody keeps what people are sent: the doubles do not run. `make demo` starts them."
+        )
     for page in sandbox.vendors.read_kept("pager"):
         yield f"Page: {page['title']}\n{page['message']}"
     for mail in sandbox.vendors.read_kept("sendgrid"):

@@ -24,6 +24,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 from deployments.sandbox import programs, seed_invoice, seed_propertypulse, unprivileged, vendor_google
+from deployments.sandbox.__main__ import main
 from deployments.sandbox.alerting import send_alert
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.errors import SandboxError
@@ -330,6 +331,14 @@ def test_a_taken_port_is_a_clear_sentence(tmp_path: Path) -> None:
     )
     assert "SANDBOX_PORT_POSTGRESQL" in command.stderr
     assert marked(tmp_path / "s") == []
+
+
+@pytest.mark.parametrize("command", ["alert", "told"])
+def test_what_needs_a_sandbox_says_so_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main([command, "--state", str(tmp_path / "s")]) == 1
+    assert "`make demo` starts" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
