@@ -1,6 +1,6 @@
 """What happened last night: one page that a person reads with the first coffee."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from prefect import flow
@@ -9,10 +9,13 @@ from prefect.states import Completed, Failed
 
 from flows.decisions.last_night import RUNBOOK, conclude, judge_night, refuse_hours
 from tasks.conclusion import failing_in_one_sentence
+from tasks.credential_ages import observe_credential_ages
 from tasks.errors import RefusedError
 from tasks.last_night_rendering import publish_night, write_night
-from tasks.night_observing import load_neighbours, observe_night
+from tasks.night_observing import load_neighbours, observe_night, see
 from tasks.profiles import load_service
+from tasks.records.last_night import SeenNight
+from tasks.records.service import ServiceProfile
 from tasks.run_context import observe_run
 
 
@@ -26,8 +29,9 @@ def last_night(service: str, hours: int = 24) -> State[Any]:
     Preconditions: none. What cannot be seen is named, and hides nothing else.
 
     Steps: load the profile, and those of the other services of this host; for each, hold the times at which
-    runs were due by Prefect's schedules against the runs, look at the ages of backup, drill and cleanup, at
-    escalations and at what is half done; show this service's page; write the file for all services.
+    runs were due by Prefect's schedules against the runs, look at the ages of backup, drill, cleanup and
+    credentials, at escalations, at alerts that started nothing and at what is half done; show this service's
+    page; write the file for all services.
 
     Rollback: none is needed, nothing of the service is changed.
 
@@ -42,9 +46,14 @@ def last_night(service: str, hours: int = 24) -> State[Any]:
     since, now = (run.due or run.started) - timedelta(hours=hours), run.started
     neighbours, wrong = load_neighbours(profile)
     page, *others = (
-        judge_night(each, observe_night(each, since, now), since, now) for each in (profile, *neighbours)
+        judge_night(each, _observe(each, since, now), since, now) for each in (profile, *neighbours)
     )
     said = conclude(page)
     publish_night(page, said, since, profile.zone)
     write_night(profile, (page, *others, *wrong), since, now)
     return Failed(message=said) if page.bad else Completed(message=said)
+
+
+def _observe(profile: ServiceProfile, since: datetime, now: datetime) -> SeenNight:
+    seen = observe_night(profile, since, now)
+    return seen.model_copy(update={"credentials": see(lambda: observe_credential_ages(profile, now))})

@@ -9,6 +9,7 @@ from typing import Final, get_args
 from flows.decisions.backup_freshness import OLDEST_SET, judge_freshness
 from flows.decisions.night_judgement import (
     judge_alerts,
+    judge_credentials,
     judge_escalations,
     judge_half_done,
     say_moment,
@@ -50,6 +51,7 @@ def judge_night(profile: ServiceProfile, seen: SeenNight, since: datetime, now: 
     lines = (
         *judge_escalations(profile, seen.escalations, seen.going_on, since),
         *judge_alerts(profile, seen.alerts),
+        *judge_credentials(profile, seen.credentials, now),
         *judge_half_done(seen.half_done),
         *_judge_repository(profile, seen.repository, now),
         *_judge_runs(profile, seen.runs, now),

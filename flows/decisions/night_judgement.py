@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Final, Literal
 
+from flows.decisions.credential_judgement import BAD, judge_ages
+from tasks.records.credential_age import CredentialAge
 from tasks.records.escalation import EscalationRecord
-from tasks.records.figures import say_count
+from tasks.records.figures import say_count, say_period
 from tasks.records.last_night import Level, NightLine, SeenAlert
 from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
@@ -59,6 +61,29 @@ def judge_alerts(profile: ServiceProfile, seen: tuple[SeenAlert, ...] | Unknown)
             how=f"{how}{times}, last {say_moment(alert.last_seen, profile)}",
             said=" ".join(word for word in (f"{alert.reason}." if alert.reason else "", said) if word),
         )
+
+
+def judge_credentials(
+    profile: ServiceProfile, seen: tuple[CredentialAge, ...] | Unknown, now: datetime
+) -> Iterator[NightLine]:
+    """Yield a line for each credential that is overdue, soon due or half rotated, and one for the others."""
+    if isinstance(seen, Unknown):
+        yield say_unseen("credentials", seen)
+        return
+    judged = judge_ages(seen, now)
+    for one in judged:
+        how, said = one.verdict.lower(), one.to_do or ""
+        if one.verdict in BAD:
+            yield NightLine(level="bad", what=f"credential {one.age.name}", how=how, said=said)
+        elif one.age.retires is not None:
+            how = f"rotated, the old one is retired {say_moment(one.age.retires, profile)}"
+            yield NightLine(level="note", what=f"credential {one.age.name}", how=how)
+        elif one.verdict != "ok":
+            yield NightLine(level="note", what=f"credential {one.age.name}", how=how, said=said)
+    ages = [now - one.age.since for one in judged if one.verdict == "ok" and one.age.since is not None]
+    if ages:
+        how = f"{say_count(len(ages), 'is', 'are')} young enough, the oldest {say_period(max(ages))} old"
+        yield NightLine(level="good", what="credentials", how=how)
 
 
 def judge_half_done(seen: tuple[str, ...] | Unknown) -> Iterator[NightLine]:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Literal
 
 from tasks.records.backup import RepositoryState
+from tasks.records.credential_age import CredentialAge
 from tasks.records.escalation import EscalationRecord
 from tasks.records.observation import Record, Unknown
 
@@ -63,6 +64,7 @@ class SeenNight(Record):
     half_done: tuple[str, ...] | Unknown
     """Runbooks whose journal is open on this host."""
     alerts: tuple[SeenAlert, ...] | Unknown = ()
+    credentials: tuple[CredentialAge, ...] | Unknown = ()
 
 
 class JudgedTime(Record):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from flows.decisions.last_night import conclude, judge_night, judge_times, refuse_hours
 from tasks.records.backup import RepositoryState, SetSummary
+from tasks.records.credential_age import CredentialAge
 from tasks.records.escalation import EscalationRecord, EscalationStep, Opening, StepKind
 from tasks.records.last_night import DueRunbook, NightPage, SeenAlert, SeenNight, SeenRun, SeenRuns
 from tasks.records.observation import Unknown
@@ -263,6 +264,38 @@ def test_an_open_escalation_that_no_run_goes_on_with_says_how_to_start_it(
     assert ("start escalate/invoice with escalation e." in line.said) is stranded
 
 
+def a_credential(name: str, days: int, **changes: Any) -> CredentialAge:
+    facts = {
+        "service": "invoice",
+        "name": name,
+        "owner": None,
+        "held_in": name.upper(),
+        "is_set": True,
+        "since": NOW - timedelta(days=days),
+        "rotate_every": timedelta(days=90),
+    }
+    return CredentialAge.model_validate(facts | changes)
+
+
+def test_credentials_that_are_overdue_or_half_rotated_are_on_the_page_and_the_rest_in_a_line() -> None:
+    credentials = (
+        a_credential("jwt-secret", 91),
+        a_credential("stripe-key", 5, retires=NOW - timedelta(hours=4)),
+        a_credential("s3", 0, retires=NOW + timedelta(hours=4)),
+        a_credential("smtp", 80),
+        a_credential("sendgrid-key", 12),
+    )
+    page = judge(seen(run()), credentials=credentials)
+    lines = {line.what: (line.level, line.how) for line in page.lines if "credential" in line.what}
+    assert lines == {
+        "credential jwt-secret": ("bad", "overdue"),
+        "credential stripe-key": ("bad", "not retired"),
+        "credential s3": ("note", "rotated, the old one is retired Sat 11:00"),
+        "credential smtp": ("note", "due soon"),
+        "credentials": ("good", "2 are young enough, the oldest 12 days old"),
+    }
+
+
 def test_alerts_that_started_nothing_are_on_the_page_the_refused_for_somebody_to_look_at() -> None:
     alerts = tuple(
         SeenAlert(name=name, state=state, reason=reason, count=count, last_seen=TWO)
@@ -283,8 +316,8 @@ def test_alerts_that_started_nothing_are_on_the_page_the_refused_for_somebody_to
 
 def test_what_cannot_be_seen_is_not_well_and_says_why() -> None:
     blind = Unknown(why="The server does not answer.")
-    page = judge(blind, repository=blind, escalations=blind, half_done=blind, alerts=blind)
-    assert [(line.how, line.said) for line in page.bad] == [("not seen", "The server does not answer.")] * 5
+    page = judge(blind, repository=blind, escalations=blind, half_done=blind, alerts=blind, credentials=blind)
+    assert [(line.how, line.said) for line in page.bad] == [("not seen", "The server does not answer.")] * 6
     assert judge(seen(runbooks=())).bad
     assert judge(seen(run(), is_whole=False)).bad
 
