@@ -278,8 +278,9 @@ class Credentials(Section):
             ("database-password", self.database_password),
             ("s3", self.s3),
             ("sendgrid-key", self.sendgrid_key),
-            ("stripe-webhook-secret", self.stripe_webhook_secret),
+            # Before the secret: whoever rolled it may have ended the old one, which manages endpoints.
             ("stripe-key", self.stripe_key),
+            ("stripe-webhook-secret", self.stripe_webhook_secret),
             # Last: it ends the sessions, and whoever had one of the others could have made himself new ones.
             ("jwt-secret", self.jwt_secret),
         )
