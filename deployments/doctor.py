@@ -9,6 +9,7 @@ from rich.console import Console
 
 from deployments.doctor_contacts import examine_contacts
 from deployments.doctor_data import examine_cleanup, examine_indexes
+from deployments.doctor_users import examine_users
 from flows.decisions.backup_freshness import judge_freshness
 from tasks.backup_sets import open_repository
 from tasks.credentials import resolve
@@ -65,6 +66,7 @@ def examine(path: Path) -> Problems:
         _examine_administrator,
         examine_indexes,
         examine_cleanup,
+        examine_users,
         _examine_store,
         _examine_backups,
         examine_contacts,

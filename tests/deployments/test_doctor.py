@@ -104,3 +104,15 @@ def test_a_cleanup_rule_by_a_field_that_is_no_time_is_told(told: Told) -> None:
     (problem,) = told(choose)
     assert "is no time" in problem
     assert "the cleanup rule audit-" in problem
+
+
+def test_users_and_an_audit_log_that_are_not_there_are_told(told: Told) -> None:
+    (problem,) = told(lambda settings: settings.setdefault("users", {}).update(source="people"))
+    assert problem.endswith("people: correct users.source in the profile.")
+    (problem,) = told(lambda settings: settings["users"].setdefault("audit", {}).update(source="nowhere"))
+    assert problem.endswith("nowhere: correct users.audit.source in the profile.")
+
+
+def test_roles_that_nobody_has_are_told(told: Told) -> None:
+    (problem,) = told(lambda settings: settings["users"].update(admin_roles=["owner"]))
+    assert problem == ("nobody in users has the role owner: correct users.role_field or users.admin_roles.")
