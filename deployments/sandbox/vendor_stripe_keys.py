@@ -17,6 +17,7 @@ PERMISSIONS = {
     "/v1/balance": "rak_balance",
     "/v1/events": "rak_event",
     "/v1/payment_intents": "rak_payment_intent",
+    "/v1/refunds": "rak_charge",
     "/v1/webhook_endpoints": "rak_webhook",
 }
 _SHOWN_OF_A_KEY = 4

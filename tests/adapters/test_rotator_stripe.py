@@ -104,7 +104,7 @@ def service(sandbox: Sandbox, propertypulse: ServiceProfile, tmp_path: Path) -> 
         (
             {"permissions": ["rak_account_read", "rak_balance_read", "rak_event_read"]},
             AccessDeniedError,
-            "too narrow (403): it may not read payments, take payments, read webhook endpoints",
+            "too narrow (403): it may not read payments, take payments, refund, read webhook endpoints",
         ),
     ],
 )
