@@ -71,9 +71,11 @@ class MongodbUsers:
             return self._refuse_users(client, admin.user, user, following)
 
     def set_password(self, user: str, password: str) -> None:
-        """Give the user this password, and keep its roles and mechanisms."""
+        """Give the user this password; its roles stay, and no mechanism is added to those that it has."""
         with connect(resolve(self._profile.database.admin_url)) as client:
-            client[self._source].command("updateUser", user, pwd=password)
+            known = (self._find(client, user) or {}).get("mechanisms")
+            kept = {"mechanisms": known} if known else {}
+            client[self._source].command("updateUser", user, pwd=password, **kept)
 
     def end_password(self, user: str) -> None:
         """Give the user a password that nobody knows: MongoDB has no user without one."""

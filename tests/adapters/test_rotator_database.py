@@ -400,6 +400,16 @@ def test_the_driver_of_mongodb_logs_no_password(mongodb: Case, caplog: pytest.Lo
     assert login.password not in caplog.text
 
 
+def test_a_user_of_mongodb_keeps_its_roles_and_mechanisms(mongodb: Case) -> None:
+    before = mongodb.run("usersInfo", turns(mongodb)[0])["users"]
+    rotator = mongodb.open()
+    facts = rotator.observe()
+    rotator.put_in_force(rotator.make("one", facts.provider), mongodb.present(facts))
+    after = mongodb.run("usersInfo", turns(mongodb)[0])["users"]
+    assert before[0]["mechanisms"]
+    assert after == before
+
+
 # --- Two users that take turns ---
 
 
