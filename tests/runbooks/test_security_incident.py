@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import httpx
 import jwt
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
+from prefect.exceptions import Pause
+from prefect.flow_engine import run_flow
 from python_http_client.exceptions import HTTPError  # type: ignore[import-untyped]
 from sendgrid import SendGridAPIClient  # type: ignore[import-untyped]
 
@@ -185,6 +189,36 @@ def test_killed_again_and_again_it_goes_on_and_doubles_nothing(
     assert len(steps) == len(set(steps)), "no step was done twice"
     assert steps[0] == ("telling people", "done")
     assert steps[-1] == ("closed", "done")
+
+
+def test_a_deployed_run_tells_people_waits_once_for_everything_and_goes_on(rotated: Rotated) -> None:
+    rotated.ledger.change(approval={"required_for": ["security-incident", "rotate-jwt-secret"]})
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow(security_incident)
+        deployment = client.create_deployment(flow_id, name="ledger", enforce_parameter_schema=False)
+        run = client.create_flow_run_from_deployment(deployment).id
+        go_on(run, rotated)
+        assert [step for step, _ in steps_of(rotated)] == ["telling people"]
+        assert is_let_in(rotated, OLD)
+        client.resume_flow_run(run, run_input={"decision": "approve", "name": "ann"})
+    said = completed(go_on(run, rotated))
+    assert "NOT" not in said
+    assert not is_let_in(rotated, OLD)
+    steps = [step for step, _ in steps_of(rotated)]
+    assert len(steps) == len(set(steps))
+    assert "replacing sendgrid-key" not in steps
+
+
+def go_on(run: UUID, rotated: Rotated) -> State[Any]:
+    """Run it as a worker would, as far as it goes."""
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(run)
+    parameters = {"service": rotated.ledger.name, "credentials": ["jwt-secret"]}
+    try:
+        state = run_flow(security_incident, flow_run, parameters, return_type="state")
+    except Pause as pause:
+        state = pause.state
+    return cast("State[Any]", state)
 
 
 def test_who_has_to_agree_and_cannot_be_asked_closes_it_and_nothing_is_changed(rotated: Rotated) -> None:
