@@ -5,6 +5,7 @@ from typing import Final
 from flows.decisions.rotation import AfterKill, RetirementPlan, RotationPlan, decide_after_kill
 from flows.restarting import restart
 from flows.retiring import retire_due
+from flows.rotation_watching import watch_after
 from tasks.backup_pause import holding_off_backups
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.http_probe import probe_login
@@ -53,7 +54,10 @@ def apply_new(profile: ServiceProfile, plan: RotationPlan, journal: Journal) -> 
     journal.write(VERIFYING)
     if (problem := probe_login(profile)) is not None:
         raise UnreachableError(f"{profile.name}: {problem}")
-    journal.write(VERIFIED, proof=prove_in_use(profile, credential))
+    proof = prove_in_use(profile, credential)
+    # Who fears a leak does not wait to see who is refused.
+    watched = "" if plan.emergency else watch_after(profile)
+    journal.write(VERIFIED, proof=proof, watched=watched)
 
 
 def conclude(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Journal) -> str:
@@ -75,7 +79,8 @@ def conclude(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jou
     if begun is None:
         return _end(profile, run, plan.credential, plan.rotation)
     # Whoever still uses a leaked one is no reason to wait.
-    return retire_due(profile, run, journal, begun, at_once=plan.emergency)
+    retired = retire_due(profile, run, journal, begun, at_once=plan.emergency)
+    return f"{_say_seen(journal)} {retired}".strip()
 
 
 def give_up(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Journal) -> str:
@@ -149,6 +154,13 @@ def _settle_retirement(profile: ServiceProfile, run: Run, plan: RetirementPlan, 
         journal.close(_end(profile, run, plan.credential, plan.rotation))
     else:
         journal.close("What is left of the retirement is done next.")
+
+
+def _say_seen(journal: Journal) -> str:
+    """Return how the new one was seen in use, and what the log said afterwards."""
+    verified = journal.find(VERIFIED)
+    facts = verified.facts if verified is not None else {}
+    return " ".join(filter(None, (facts.get("proof"), facts.get("watched"))))
 
 
 def _end(profile: ServiceProfile, run: Run, credential: CredentialName, rotation: str) -> str:

@@ -58,7 +58,10 @@ def make_rotated(ledgers: Ledgers, sandbox: Sandbox, kind: Any = "postgresql", *
     ledger = ledgers.make(kind)
     ledger.operate(sandbox)
     rotated = Rotated(ledger)
-    ledger.change(application={"fingerprints_url": f"{rotated.at}/internal/fingerprints"})
+    ledger.change(
+        application={"fingerprints_url": f"{rotated.at}/internal/fingerprints"},
+        outage={"healthy_for": "PT1S"},
+    )
     rotated.set_variables(**variables)
     sandbox.pm2.run("restart", ledger.profile.application.process_name)
     wait_until(lambda: is_healthy(ledger))
