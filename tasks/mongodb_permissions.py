@@ -1,5 +1,6 @@
 """What a MongoDB user may, seen by doing it, and compared with another: a new password's test."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from bson import ObjectId
@@ -51,12 +52,12 @@ def _list_abilities(client: Client, database: str) -> set[str]:
     return {f"read {name}" for name in list_readable(client, database)} | may_write
 
 
-def _list_collections(client: Client, database: str) -> list[dict[str, Any]]:
+def _list_collections(client: Client, database: str) -> list[Mapping[str, Any]]:
     found = client[database].list_collections(nameOnly=True, authorizedCollections=True)
     return [one for one in found if not one["name"].startswith("system.")]
 
 
-def _may_read(client: Client, database: str, found: dict[str, Any]) -> bool:
+def _may_read(client: Client, database: str, found: Mapping[str, Any]) -> bool:
     try:
         client[database][found["name"]].find_one({}, {"_id": 1}, max_time_ms=_READ_MILLISECONDS)
     except OperationFailure as error:
