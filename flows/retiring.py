@@ -60,13 +60,13 @@ def retire_due(
         while left is not None and (at_once or list_due(left, read_clock())):
             use = None if at_once else find_use(profile, left)
             if use is not None:
-                left = _postpone(profile, left)
                 said.append(f"The old one stays, {use}.")
+                left = _later(left)
                 break
             said.append(_retire_stage(profile, journal, left))
             left = _go_on(profile, left)
     except RunbookError as error:
-        again = schedule_rest(profile, run, _postpone(profile, left or rotation))
+        again = schedule_rest(profile, run, _later(left or rotation))
         outcome = f"{said[0]} The old one is not retired yet: {error} {again}"
         journal.close(outcome)
         raise RunbookError(outcome) from error
@@ -93,7 +93,6 @@ def _go_on(profile: ServiceProfile, done: OpenRotation) -> OpenRotation | None:
     return left
 
 
-def _postpone(profile: ServiceProfile, left: OpenRotation) -> OpenRotation:
-    later = left.model_copy(update={"due": read_clock() + _AGAIN_AFTER})
-    end_rotation(profile, left, later)
-    return later
+def _later(left: OpenRotation) -> OpenRotation:
+    """Return when Prefect looks again. It is not kept: whoever starts it before, has it done at once."""
+    return left.model_copy(update={"due": read_clock() + _AGAIN_AFTER})
