@@ -41,14 +41,14 @@ def new_key() -> str:
     return f"{KEY_PREFIX}{secrets.token_urlsafe(16)}.{secrets.token_urlsafe(32)}"
 
 
-def record_of(key: str, name: str, scopes: Sequence[str]) -> Record:
+def record_of(key: str, name: str, scopes: Sequence[str], created: float = 0) -> Record:
     """Return what SendGrid keeps of a key, which is not the key."""
     return {
         "hash": _hash(key),
         "api_key_id": key.removeprefix(KEY_PREFIX).partition(".")[0],
         "name": name,
         "scopes": sorted({*scopes, *_GIVEN_ANYWAY}),
-        "created": time.time(),
+        "created": created,
     }
 
 
@@ -90,7 +90,7 @@ def make_key(document: Record, maker: Record, body: bytes) -> Record:
     if len(document["keys"]) >= MOST:
         raise SendGridError(403, f"Cannot create more than {MOST} API Keys")
     key = new_key()
-    record = record_of(key, given["name"], scopes)
+    record = record_of(key, given["name"], scopes, time.time())
     document["keys"].append(record)
     return {"api_key": key, **_shown(record), "scopes": record["scopes"]}
 

@@ -105,7 +105,7 @@ class Stripe:
         url, secret = f"{self._application}{WEBHOOK_PATH}", first_webhook_secret(self._vault)
         return {
             "application": self._application,
-            "keys": [record_of(first_key(self._vault))],
+            "keys": [record_of(first_key(self._vault)) | {"created": 0}],
             "endpoints": [endpoints.first_endpoint(url, secret)],
             "intents": [],
             "events": [],
