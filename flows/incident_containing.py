@@ -27,7 +27,7 @@ from tasks.records.figures import say_count
 from tasks.records.incident import Fact, IncidentOpening
 from tasks.records.service import ServiceProfile
 from tasks.rotation_files import read_history, read_open
-from tasks.run_context import Run, read_clock
+from tasks.run_context import Run
 from tasks.stuck_sessions import observe_application_sessions
 from tasks.users import end_all_sessions
 
@@ -105,20 +105,25 @@ def _replace(profile: ServiceProfile, run: Run, name: CredentialName, opening: I
 
 
 def _end_sessions(profile: ServiceProfile, run: Run, plan: IncidentPlan, opening: IncidentOpening) -> str:
-    changed = [
-        one.at
-        for one in read_history(profile)
-        if one.credential == "database-password" and one.event == "rotated" and one.at >= opening.at
-    ]
-    older_than = changed[-1] if changed else read_clock()
+    history, terms = read_history(profile), profile.credentials.database_password
+    progress = find_progress(history, "database-password", opening.at)
+    # Only PostgreSQL tells which sessions the old password opened; those of now are the application's.
+    ended_by_rotation = (
+        progress == "old one refused"
+        and terms is not None
+        and terms.end_sessions
+        and profile.database.kind == "postgresql"
+    )
 
     def end(journal: Journal) -> str:
-        found = list_all(observe_application_sessions(profile))
-        old = tuple(one for one in found if one.identity.since < older_than)
-        ended = terminate(profile, old, {str(one.identity) for one in old}, journal)
+        said = "Those that the old password had opened were ended with its rotation"
+        if not ended_by_rotation:
+            found = list_all(observe_application_sessions(profile))
+            ended = terminate(profile, found, {str(one.identity) for one in found}, journal)
+            said = f"In the database: {say_terminated(ended)}"
         of_users = end_all_sessions(profile)
         users = f", and {say_count(of_users, 'session')} of users deleted" if of_users is not None else ""
-        return f"In the database: {say_terminated(ended)}{users}."
+        return f"{said}{users}."
 
     return _act(profile, run, plan, end)
 

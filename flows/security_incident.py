@@ -39,7 +39,7 @@ def security_incident(
     Steps: go on with an incident whose run was killed, or open one; show the plan; tell people, the critical
     level first; wait for approval where the profile asks for it. Contain: keep what would be lost, as who is
     connected and when keys were used last; turn on more logging; replace every credential without grace, in
-    the safe order, the tokens' secret last; end sessions in the database that are older than its password.
+    the safe order, the tokens' secret last; end sessions in the database, where its rotation did not.
     Prove that the service is healthy, its users log in, and it is reached from outside. Investigate: refused
     logins and accesses by address, user and hour; new administrators; what credentials did; what our own
     runbooks did. Write the document: what people must do, every step and how it ended, every fact and where

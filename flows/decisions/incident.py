@@ -82,7 +82,7 @@ def _describe(profile: ServiceProfile, step: str) -> PlannedAct:
         )
     if step == ENDING:
         return PlannedAct(
-            what="End sessions in the database that are older than its new password",
+            what="End the application's sessions in the database, where its rotation did not",
             why="Who is connected stays connected, whatever the password is",
             undo="nothing: the application opens others",
         )
@@ -140,6 +140,11 @@ def _list_to_do(
     chosen, care = set(record.opening.credentials), profile.credentials
     if spared := [name for name, _ in care.rotatable() if name not in chosen]:
         yield f"Not asked for, and still what they were: {', '.join(spared)}."
+    if profile.database.kind == "mongodb":
+        yield (
+            "MongoDB leaves open what was opened with the old password, until its client closes it: see "
+            "who is connected, and shut strangers out at the firewall or by a restart of mongod."
+        )
     if care.others:
         yield f"Only people can replace: {', '.join(one.name for one in care.others)}."
     yield (
