@@ -123,7 +123,10 @@ def _ask(act: Callable[[], T], where: str, whose: str) -> T:
         return act()
     except ClientError as error:
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        code = str(error.response.get("Error", {}).get("Code", "")) or str(status)
+        said = error.response.get("Error", {})
+        code = str(said.get("Code", "")) or str(status)
+        if code == "SignatureDoesNotMatch" and "xpired" in said.get("Message", ""):
+            code = "RequestExpired"  # IAM has no other word for it
         raise explain_code(code, status, where, whose) from None
     except (NoCredentialsError, PartialCredentialsError):
         raise ConfigurationError(
