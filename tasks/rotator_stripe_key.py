@@ -63,8 +63,8 @@ class StripeKeyRotator:
             variables={name: fingerprint(self._profile, name, key)[:12] if key else None},
             provider={known.account: "its account"} if known is not None and known.account else {},
             making=(
-                f"Take the new key from {place}, compare account, mode and rights with the old one's, and wipe "
-                "it there"
+                f"Take the new key from {place}, compare account, mode and rights with the old one's, and "
+                "wipe it there"
             ),
             testing="Ask Stripe with it for what the application asks, without changing anything",
             proving=f"Compare the fingerprint of {name} that every process runs with",
