@@ -4,13 +4,14 @@ The canaries are the sandbox's own secrets, random and long: what the flows real
 backed up and drilled, and then everything fails that has a secret in its hands.
 """
 
+import importlib
 import json
 import logging
 import re
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from itertools import count, takewhile
 from pathlib import Path
@@ -31,6 +32,8 @@ from tasks.backup_sets import open_repository
 from tasks.environment_file import parse
 from tasks.profiles import read_profile
 from tests.runbooks.conftest import KINDS, Ledger, Ledgers, completed, failed
+from tests.runbooks.rotation_providers import PROVIDERS
+from tests.runbooks.rotation_walking import Rotated, make_rotated
 
 SECRET_VARIABLES = re.compile("SECRET|PASSWORD|KEY|URI|URL")
 LEAST_SECRET = 12
@@ -226,6 +229,54 @@ def test_no_secret_is_seen_in_good_nights_and_bad_ones(
     assert b"restored in" in seen.places["states"]
     assert sum(place.endswith("manifest.json") for place in seen.places) >= 3
     found = seen.find(canaries)
+    assert not found, "; ".join(found)
+
+
+def rotate_everything(rotated: Rotated, sandbox: Sandbox) -> tuple[list[State[Any]], dict[str, str]]:
+    """Rotate each credential, some with an application that does not come back; return every value seen."""
+    states: list[State[Any]] = []
+    values: dict[str, str] = {}
+    server = rotated.ledger.application / "server.js"
+    whole = server.read_text()
+    for name, make in PROVIDERS.items():
+        with ExitStack() as held:
+            provider = make(rotated, sandbox, held)
+            provider.begin()
+            rotated.ledger.settings["credentials"] = provider.terms()
+            rotated.ledger.change()
+            sandbox.pm2.run("restart", rotated.ledger.profile.application.process_name)
+            flow = getattr(importlib.import_module(f"flows.{provider.flow}"), provider.flow)
+            breaks = name in {"jwt-secret", "s3"}
+            for broken in (True, False) if breaks else (False,):
+                server.write_text(f"process.exit(3);\n{whole}" if broken else whole)
+                before = rotated.variables
+                states.append(flow(rotated.ledger.name, **provider.parameters, return_state=True))
+                (failed if broken else completed)(states[-1])
+                values |= {f"{variable} before {name}": value for variable, value in before.items()}
+                values |= {f"{variable} after {name}": value for variable, value in rotated.variables.items()}
+    return states, {name: value for name, value in values.items() if len(value) >= LEAST_SECRET}
+
+
+def test_no_secret_is_seen_in_rotations_good_and_bad(
+    sandbox: Sandbox,
+    watched: CommandLines,
+    caplog: pytest.LogCaptureFixture,
+    ledgers: Ledgers,
+    quick_retries: None,
+) -> None:
+    rotated = make_rotated(ledgers, sandbox)
+    states, values = rotate_everything(rotated, sandbox)
+    passwords = {
+        f"{name}: password": url.split("@")[0].split(":")[2] for name, url in values.items() if "://" in url
+    }
+    seen = collect(sandbox, watched, caplog.text, states)
+    for path in rotated.ledger.folder.rglob("*"):
+        if path.is_file() and path.name != ".env":
+            seen.places[f"file {path.name}"] = path.read_bytes()
+    assert b"retired" in seen.places["file history.jsonl"]
+    # What names a key at its provider is no secret.
+    secret = {name: value for name, value in values.items() if not name.startswith("AWS_ACCESS_KEY_ID")}
+    found = seen.find({name: value for name, value in secret.items() if "://" not in value} | passwords)
     assert not found, "; ".join(found)
 
 
