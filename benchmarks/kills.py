@@ -45,6 +45,8 @@ _PATIENCE_SECONDS: Final = 420
 _DEAD_WITHIN_SECONDS: Final = 120
 _OUTAGE_SECONDS: Final = 100
 _RESTART_SECONDS: Final = 5
+# The first heartbeat has come by then.
+_HEARD_OF_SECONDS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,9 @@ def play(console: Console, stage: Stage, name: str, scene: Scene) -> list[Figure
 
 def is_at_work(stage: Stage, run: FlowRun) -> bool:
     found = stage.client.read_flow_run(run.id)
-    return found.state_name == "Running" and bool(stage.find_processes(run))
+    if found.state_name != "Running" or found.start_time is None or not stage.find_processes(run):
+        return False
+    return (datetime.now(UTC) - found.start_time).total_seconds() > _HEARD_OF_SECONDS
 
 
 def acknowledge(stage: Stage) -> bool:

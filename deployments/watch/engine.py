@@ -75,12 +75,20 @@ class Engine(PrefectApi):
         said = self._post(f"/flow_runs/{run['id']}/set_state", {"state": state, "force": False})
         return bool(said["status"] == "ACCEPT")
 
+    def expects_heartbeat(self, run: Mapping[str, Any], since: datetime) -> bool:
+        """Tell whether a worker started it, and other runs of its service were heard of since a moment.
+
+        Then it should have been heard of as well: it died at its start. Raise ``UnreachableError`` if the
+        server does not answer.
+        """
+        tag = f"prefect.tag.{run['parameters'].get('service', '')}"
+        return run["deployment_id"] is not None and self._count({"related": {"id": [tag]}}, since) > 0
+
     def _count_heartbeats(self, run_id: str, since: datetime) -> int:
-        wanted = {
-            "occurred": {"since": since.isoformat()},
-            "event": {"name": [_HEARTBEAT]},
-            "resource": {"id": [f"prefect.flow-run.{run_id}"]},
-        }
+        return self._count({"resource": {"id": [f"prefect.flow-run.{run_id}"]}}, since)
+
+    def _count(self, whose: Mapping[str, Any], since: datetime) -> int:
+        wanted = {"occurred": {"since": since.isoformat()}, "event": {"name": [_HEARTBEAT]}, **whose}
         return int(self._post("/events/filter", {"filter": wanted, "limit": 1})["total"])
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
@@ -104,15 +112,19 @@ def end_stuck(
 def end_silent(
     engine: Engine, runs: Sequence[Mapping[str, Any]], now: datetime
 ) -> list[tuple[str, Complaint]]:
-    """End what had a heartbeat once and has none any more; return the service and what to say of each.
+    """End what should have a heartbeat and has none any more; return the service and what to say of each.
 
-    What never had one, as a run from a shell, cannot be judged and is left alone.
+    What never had one and need not, as a run from a shell, cannot be judged and is left alone.
     """
     old = [run for run in runs if run["state_type"] != "PENDING" and _is_old(run, now)]
     silent = _without(old, engine.find_alive(old, now - SILENCE))
     known = engine.find_alive(silent, now - _EVER)
     why = f"No sign of life for more than {SILENCE.seconds} s: flow and worker died."
-    return [_say(run, "died without a word") for run in silent if run["id"] in known and engine.end(run, why)]
+    return [
+        _say(run, "died without a word")
+        for run in silent
+        if (run["id"] in known or engine.expects_heartbeat(run, now - _EVER)) and engine.end(run, why)
+    ]
 
 
 def _without(runs: Sequence[Mapping[str, Any]], ids: frozenset[str]) -> list[Mapping[str, Any]]:

@@ -123,6 +123,27 @@ def test_a_run_that_stays_pending_is_ended_and_a_young_one_is_not(
     assert only(engine, run_id) == []
 
 
+def test_a_run_that_died_before_its_first_heartbeat_is_ended_where_others_are_heard_of(
+    client: SyncPrefectClient,
+) -> None:
+    run_id = make_run(client, Running())
+    now = datetime.now(UTC) + timedelta(minutes=5)
+    with Heard({"PREFECT_API_URL": PREFECT_API_URL.value()}) as engine:
+        assert end_silent(engine, only(engine, run_id), now) == []
+        engine.expected = True
+        assert end_silent(engine, only(engine, run_id), now)
+
+
+def test_only_a_run_of_a_deployment_is_expected_to_be_heard_of(
+    engine: Engine, client: SyncPrefectClient
+) -> None:
+    """That no run of its service was heard of, as without the setting for workers, says nothing of it."""
+    (run,) = only(engine, make_run(client, Running()))
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    assert not engine.expects_heartbeat(run, long_ago)
+    assert not engine.expects_heartbeat(run | {"deployment_id": "x"}, long_ago)
+
+
 def test_a_run_that_is_never_done_with_being_cancelled_is_cancelled(client: SyncPrefectClient) -> None:
     """Prefect takes no other end of it."""
     run_id = make_run(client, Running())
@@ -163,10 +184,14 @@ class Heard(Engine):
     """An engine that heard of a run when it is told to have."""
 
     last: datetime | None = None
+    expected = False
 
     def find_alive(self, runs: Any, since: datetime) -> frozenset[str]:
         heard = self.last is not None and self.last >= since
         return frozenset(run["id"] for run in runs) if heard else frozenset()
+
+    def expects_heartbeat(self, run: Any, since: datetime) -> bool:
+        return self.expected
 
 
 @pytest.mark.parametrize(
