@@ -13,7 +13,9 @@ from tasks.run_context import observe_run
 
 @flow(name="rotate-database-password", flow_run_name="{service}")
 @failing_in_one_sentence
-def rotate_database_password(service: str, emergency: bool = False, dry_run: bool = False) -> State[Any]:
+def rotate_database_password(
+    service: str, emergency: bool = False, dry_run: bool = False, finish: str = ""
+) -> State[Any]:
     """Replace the password of a service's database user, and prove that the old one is refused.
 
     Trigger: by hand, when it is due or leaked; by security-incident; by itself when the grace is over.
@@ -36,7 +38,13 @@ def rotate_database_password(service: str, emergency: bool = False, dry_run: boo
         service: The service's name, as in its profile.
         emergency: No grace: the old user's sessions end at once, and an earlier rotation's grace ends too.
         dry_run: Show the plan and stop.
+        finish: The id of a rotation in grace: finish that, and begin no other. The runbook sets it itself.
     """
     return rotate(
-        load_service(service), observe_run(), "database-password", emergency=emergency, dry_run=dry_run
+        load_service(service),
+        observe_run(),
+        "database-password",
+        emergency=emergency,
+        dry_run=dry_run,
+        finish=finish,
     )

@@ -13,7 +13,9 @@ from tasks.run_context import observe_run
 
 @flow(name="rotate-jwt-secret", flow_run_name="{service}")
 @failing_in_one_sentence
-def rotate_jwt_secret(service: str, emergency: bool = False, dry_run: bool = False) -> State[Any]:
+def rotate_jwt_secret(
+    service: str, emergency: bool = False, dry_run: bool = False, finish: str = ""
+) -> State[Any]:
     """Replace the secret that a service's tokens are signed with, and stop accepting the old one.
 
     Trigger: by hand, when it is due or leaked; by security-incident; by itself when the grace is over.
@@ -34,5 +36,13 @@ def rotate_jwt_secret(service: str, emergency: bool = False, dry_run: bool = Fal
         service: The service's name, as in its profile.
         emergency: No grace: everybody is logged out at once, and an earlier rotation's grace ends too.
         dry_run: Show the plan and stop.
+        finish: The id of a rotation in grace: finish that, and begin no other. The runbook sets it itself.
     """
-    return rotate(load_service(service), observe_run(), "jwt-secret", emergency=emergency, dry_run=dry_run)
+    return rotate(
+        load_service(service),
+        observe_run(),
+        "jwt-secret",
+        emergency=emergency,
+        dry_run=dry_run,
+        finish=finish,
+    )

@@ -13,7 +13,9 @@ from tasks.run_context import observe_run
 
 @flow(name="rotate-s3-credentials", flow_run_name="{service}")
 @failing_in_one_sentence
-def rotate_s3_credentials(service: str, emergency: bool = False, dry_run: bool = False) -> State[Any]:
+def rotate_s3_credentials(
+    service: str, emergency: bool = False, dry_run: bool = False, finish: str = ""
+) -> State[Any]:
     """Replace the key of the application's IAM user, and end the old one when nobody uses it any more.
 
     Trigger: by hand, when it is due or leaked; by security-incident; by itself when a grace is over.
@@ -35,5 +37,8 @@ def rotate_s3_credentials(service: str, emergency: bool = False, dry_run: bool =
         service: The service's name, as in its profile.
         emergency: No grace and no soak: the old key is deleted at once, whoever uses it.
         dry_run: Show the plan and stop.
+        finish: The id of a rotation in grace: finish that, and begin no other. The runbook sets it itself.
     """
-    return rotate(load_service(service), observe_run(), "s3", emergency=emergency, dry_run=dry_run)
+    return rotate(
+        load_service(service), observe_run(), "s3", emergency=emergency, dry_run=dry_run, finish=finish
+    )

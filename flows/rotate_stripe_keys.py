@@ -25,6 +25,7 @@ def rotate_stripe_keys(
     which: Literal["key", "webhook-secret"] = "key",
     emergency: bool = False,
     dry_run: bool = False,
+    finish: str = "",
 ) -> State[Any]:
     """Replace Stripe's secret key, which a person rolls, or a webhook's signing secret, by a second endpoint.
 
@@ -57,7 +58,8 @@ def rotate_stripe_keys(
         which: "key" is the secret key, "webhook-secret" what Stripe signs its events with.
         emergency: No grace: the old one is retired at once, and an earlier rotation's grace ends too.
         dry_run: Show the plan and stop.
+        finish: The id of a rotation in grace: finish that, and begin no other. The runbook sets it itself.
     """
     profile, run, credential = load_service(service), observe_run(), _CREDENTIALS[which]
-    ask = which == "key" and not dry_run and not lies_there(profile)
-    return rotate(profile, run, credential, emergency=emergency, dry_run=dry_run, ask=ask)
+    ask = which == "key" and not (dry_run or finish or lies_there(profile))
+    return rotate(profile, run, credential, emergency=emergency, dry_run=dry_run, ask=ask, finish=finish)

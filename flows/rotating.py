@@ -37,18 +37,22 @@ def rotate(  # noqa: PLR0913  whose, which, and how
     dry_run: bool = False,
     ask: bool = False,
     approved: bool = False,
+    finish: str = "",
 ) -> State[Any]:
     """Replace a credential and retire the old one, or go on with a rotation that is in grace.
 
     An emergency ends every grace, also that of an earlier rotation. ``ask`` waits for a person whatever the
-    profile says; ``approved`` waits for none, where the whole was agreed to before. Raise ``RunbookError``;
-    its message says which of the two credentials is in force.
+    profile says; ``approved`` waits for none, where the whole was agreed to before. ``finish`` names the
+    rotation that is to be finished, and no other begun. Raise ``RunbookError``; its message says which of the
+    two credentials is in force.
     """
     runbook = RUNBOOKS[credential]
     finished = settle(profile, run, runbook, dry_run=dry_run)
     left = read_open(profile, credential)
     if finished is not None and (left is None or not emergency):
         return Completed(message=f"{profile.name}: {finished}")
+    if finish and (left is None or left.rotation != finish):
+        return Completed(message=f"{profile.name}: nothing is left to do of the rotation {finish}.")
     if left is not None and not emergency:
         return finish_grace(profile, run, left, dry_run=dry_run)
     plan = _observe_and_plan(profile, credential, None, emergency=emergency)

@@ -44,7 +44,8 @@ def schedule_rest(profile: ServiceProfile, run: Run, rotation: OpenRotation) -> 
 
 def _start_at(profile: ServiceProfile, runbook: str, which: dict[str, str], rotation: OpenRotation) -> None:
     name = f"{runbook}/{profile.name}"
-    parameters: dict[str, Any] = {"service": profile.name, **which}
+    # By then it may be over, and nobody asked for another one.
+    parameters: dict[str, Any] = {"service": profile.name, **which, "finish": rotation.rotation}
     with asking_prefect() as client:
         try:
             deployment = client.read_deployment_by_name(name)

@@ -130,6 +130,18 @@ def test_a_secret_that_the_application_does_not_start_with_is_taken_back(rotated
     assert rotated.history() == ["undone"]
 
 
+def test_a_run_that_was_to_finish_a_rotation_begins_no_other(rotated: Rotated) -> None:
+    completed(rotate(rotated))
+    found = read_open(rotated.ledger.profile, "jwt-secret")
+    assert found is not None
+    end_grace(rotated)
+    assert "is refused" in completed(rotate(rotated, finish=found.rotation))
+    now = rotated.variables
+    said = completed(rotate(rotated, finish=found.rotation))
+    assert said == f"ledger: nothing is left to do of the rotation {found.rotation}."
+    assert rotated.variables == now
+
+
 def test_one_that_somebody_changed_meanwhile_is_left_as_it_is(rotated: Rotated, children: Children) -> None:
     child = children.start(rotated.ledger, "rotate_jwt_secret", kill_after_step="testing it")
     assert child.wait() is None
