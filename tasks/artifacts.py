@@ -6,12 +6,14 @@ They are for sync flows and tasks. Each artifact has a key, so that the UI shows
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, tzinfo
 from itertools import groupby
-from typing import cast
+from typing import Final, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import httpx
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.logging import get_run_logger
 
@@ -31,6 +33,8 @@ from tasks.records.runbook_plan import RunbookPlan
 from tasks.records.trail import CheckedTrail
 
 _WHOLE = 100.0
+NOWHERE: Final = UUID(int=0)
+"""The id of a page that could not be shown."""
 
 
 # What an operator who looks through the list of artifacts will find in each.
@@ -78,8 +82,10 @@ class Progress:
     def start(self, description: str) -> None:
         """Publish the artifact at 0 %."""
         self._shown, self._shown_at = 0.0, time.monotonic()
-        artifact = create_progress_artifact(0.0, key=self._key, description=description)
-        self._artifact = cast("UUID", artifact)
+        # What goes on is worth more than that it is seen: the Prefect server may be away.
+        with suppress(httpx.HTTPError):
+            artifact = create_progress_artifact(0.0, key=self._key, description=description)
+            self._artifact = cast("UUID", artifact)
 
     def update(self, fraction: float) -> None:
         """Show a fraction from 0 to 1; it never goes back, and its end is always shown."""
@@ -88,7 +94,8 @@ class Progress:
             return
         if percent == _WHOLE or time.monotonic() - self._shown_at >= self._pause_seconds:
             self._shown, self._shown_at = percent, time.monotonic()
-            update_progress_artifact(self._artifact, percent)
+            with suppress(httpx.HTTPError):
+                update_progress_artifact(self._artifact, percent)
 
 
 def make_key(runbook: str, what: str, service: str) -> str:
@@ -165,7 +172,16 @@ def publish_drill(
 
 
 def publish_markdown(markdown: str, runbook: str, what: str, service: str) -> UUID:
-    """Show a page; ``what`` is one of those described above, and a part of its key."""
+    """Show a page; ``what`` is one of those described above, and a part of its key.
+
+    Where the Prefect server is away, it stands in the run's log: what a runbook does is worth more than its
+    page. The id is then that of nothing.
+    """
     key = make_key(runbook, what, service)
-    # A sync flow or task gets the id; only a caller inside an event loop would get a coroutine.
-    return cast("UUID", create_markdown_artifact(markdown, key=key, description=_DESCRIPTIONS[what]))
+    try:
+        # A sync flow or task gets the id; only a caller inside an event loop would get a coroutine.
+        return cast("UUID", create_markdown_artifact(markdown, key=key, description=_DESCRIPTIONS[what]))
+    except httpx.HTTPError as error:
+        name = type(error).__name__
+        get_run_logger().warning("The page %s could not be shown (%s):\n%s", key, name, markdown)
+        return NOWHERE

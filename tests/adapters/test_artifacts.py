@@ -8,6 +8,7 @@ from uuid import UUID
 from xml.etree import ElementTree as ET
 from zoneinfo import ZoneInfo
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -461,3 +462,27 @@ def _filter_artifacts(flow_run_id: UUID) -> list[Artifact]:
     with get_client(sync_client=True) as client:
         of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
         return client.read_artifacts(artifact_filter=of_run)
+
+
+def test_a_page_that_cannot_be_shown_is_in_the_log_and_ends_no_run(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def ask_nobody(*_: object, **__: object) -> object:
+        """The run's own client tries for a minute before it ends so."""
+        return httpx.post("http://127.0.0.1:9/api/artifacts/")
+
+    for name in ("create_markdown_artifact", "create_progress_artifact"):
+        monkeypatch.setattr(artifacts, name, ask_nobody)
+
+    @flow
+    def show() -> tuple[UUID, str]:
+        shown = artifacts.publish_markdown("# What matters", "escalate", "ladder", "invoice")
+        progress = artifacts.Progress("nightly-backup", "invoice")
+        progress.start("Saving")
+        progress.update(1.0)
+        return shown, "went on"
+
+    assert show() == (artifacts.NOWHERE, "went on")
+    assert (
+        "The page escalate-ladder-invoice could not be shown (ConnectError):\n# What matters" in caplog.text
+    )
