@@ -10,7 +10,8 @@ from tasks.records.credential_age import CredentialAge, JudgedAge
 from tasks.records.figures import say_period
 from tasks.records.observation import Unknown
 
-_HEADERS = ("", "Service", "Credential", "Owner", "In", "Age", "Policy", "Rotated here", "Last used", "Ends")
+# What matters most comes first: the UI does not wrap cells, and cuts off what is wide.
+_HEADERS = ("", "Credential", "Age", "Policy", "Rotated here", "Last used", "Ends", "Owner", "In")
 
 
 def publish_credentials(  # noqa: PLR0913, PLR0917  whose page, the answer, the lines, when and where
@@ -33,15 +34,14 @@ def render_credentials(said: str, judged: Sequence[JudgedAge], now: datetime, zo
 def _list_cells(judged: JudgedAge, now: datetime, zone: tzinfo) -> Iterator[str]:
     age = judged.age
     yield judged.verdict
-    yield age.service
-    yield age.name
-    yield age.owner or "nobody"
-    yield age.held_in
+    yield f"{age.service}: {age.name}"
     yield _say_age(age, now)
     yield say_period(age.rotate_every)
     yield _say_day(age.rotated, zone) if age.rotated else "never"
     yield _say_use(age, zone)
     yield _say_end(age, zone)
+    yield age.owner or "nobody"
+    yield age.held_in
 
 
 def _say_age(age: CredentialAge, now: datetime) -> str:

@@ -75,7 +75,7 @@ def plan_retirement(profile: ServiceProfile, rotation: OpenRotation, now: dateti
     return RetirementPlan(
         runbook=RUNBOOKS[rotation.credential],
         service=profile.name,
-        summary=f"{profile.name}: the new {rotation.credential} is in force; the old one is retired.",
+        summary=f"{profile.name}: the new {_name(rotation.credential)} is in force; the old one is retired.",
         acts=tuple(
             PlannedAct(
                 what=_capitalize(stage.name),
@@ -166,7 +166,7 @@ def _retire(facts: CredentialFacts, stage: Stage) -> PlannedAct:
     when = f"{_say_span(stage.after)} later" if stage.after else "At once then"
     return PlannedAct(
         what=f"{when}: {stage.name}, and prove that the old one is refused",
-        why=f"The old {facts.credential} is not to work any longer",
+        why=f"The old {_name(facts.credential)} is not to work any longer",
         undo="none: by then the new one is proven",
     )
 
@@ -176,9 +176,13 @@ def _summarize(
 ) -> str:
     ends = sum((stage.after for stage in stages), NO_GRACE)
     old = f"the old one is retired {_say_span(ends)} later" if ends else "the old one is retired at once"
-    said = f"{profile.name}: {facts.identity} gets a new {facts.credential}; {old}."
+    said = f"{profile.name}: {facts.identity} gets a new {_name(facts.credential)}; {old}."
     hurry = " This is an emergency: there is no grace." if emergency else ""
     return " ".join([said + hurry, *facts.warnings])
+
+
+def _name(credential: CredentialName) -> str:
+    return "S3 key" if credential == "s3" else credential
 
 
 def _without_grace(stages: Sequence[Stage]) -> tuple[Stage, ...]:
