@@ -14,7 +14,7 @@ from uuid import UUID
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_table, say_time
+from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table, say_time
 from tasks.artifacts import publish_markdown
 from tasks.errors import AccessDeniedError, StoreFullError
 from tasks.host_folder import host_folder, sync_folder
@@ -52,17 +52,15 @@ def publish_night(page: NightPage, said: str, since: datetime, zone: tzinfo) -> 
 
 
 def render_night(page: NightPage, said: str, since: datetime, zone: tzinfo) -> str:
-    """Return one service's page as Markdown."""
-    return "\n\n".join(
-        (
-            f"# {escape(page.title)}: since {say_time(since, zone)}",
-            f"**{escape(said, LONGEST_SENTENCE)}**",
-            render_table(
-                ("", "What", "How", "Why"),
-                ((_MARKS[line.level], line.what, line.how, line.said) for line in page.lines),
-            ),
-        )
-    )
+    """Return one service's page as Markdown; what is bad stands in lines, the UI cuts off a wide table."""
+    pieces = [
+        f"# {escape(page.title)}: since {say_time(since, zone)}",
+        f"**{escape(said, LONGEST_SENTENCE)}**",
+    ]
+    if bad := [f"{line.what}, {line.how}: {line.said}" for line in page.lines if line.level == "bad"]:
+        pieces += ["## Look at", render_list(bad)]
+    rows = ((_MARKS[line.level], line.what, line.how, line.said) for line in page.lines)
+    return "\n\n".join([*pieces, render_table(("", "What", "How", "Why"), rows)])
 
 
 def render_html(pages: Sequence[NightPage], since: datetime, now: datetime, zone: tzinfo) -> str:

@@ -72,7 +72,7 @@ def test_a_hostile_message_is_text_in_the_artifact_and_nothing_else() -> None:
     tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(page)
     inline = [child.type for token in tokens for child in token.children or ()]
     assert set(inline) <= {"text", "text_special", "strong_open", "strong_close", "softbreak"}
-    assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1"]
+    assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1", "h2"]
     assert sum(token.type == "td_open" for token in tokens) == 4
 
 
