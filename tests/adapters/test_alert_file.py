@@ -27,7 +27,7 @@ class Kept:
 
     def add(self, name: str, decision: Decision, minutes_ago: float = 10, **labels: str) -> str:
         self.count += 1
-        at = NOW - timedelta(minutes=minutes_ago)
+        at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
         alert = Alert(f"{self.count}", at, True, {"alertname": name, **labels}, "")
         delivery = Delivery("prometheus", ((alert, decision),))
         self.store.submit(lambda rows: keep(rows, delivery, at.timestamp())).result()

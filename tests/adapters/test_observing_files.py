@@ -303,8 +303,10 @@ def test_what_the_applications_user_may_not_read_or_write_is_named(public: Servi
     assert sorted(said(observe_files.fn(public).unreadable)) == [
         f"{directory}/.env cannot be read by {user} (-rw-r-----, of root)",
         f"logs cannot be written to by {user} (dr-xr-xr-x, of nobody)",
-        f"middleware/authentication.js {inside}",
-        f"middleware/errorHandler.js {inside}",
+        *(
+            f"middleware/{name}.js {inside}"
+            for name in ("addresses", "audit", "authentication", "errorHandler")
+        ),
         f"routes/auth.js cannot be read by {user} (----r--r--, of nobody)",
         f"server.js cannot be read by {user} (-rw-------, of root)",
     ]

@@ -22,7 +22,11 @@ function record(action, { request, user, email, reason }) {
     details: { reason, agent: short(request.headers['user-agent']) },
   };
   if (user && user.organizationId) entry.organizationId = user.organizationId;
-  const written = databaseConfig.executeOperation((db) => db.collection('auditLogs').insertOne(entry));
+  // An insert would make a database that is missing, and hide that it is.
+  const written = databaseConfig.executeOperation(async (db) => {
+    const known = await db.listCollections({ name: 'auditLogs' }, { nameOnly: true }).hasNext();
+    if (known) await db.collection('auditLogs').insertOne(entry);
+  });
   written.catch((error) => console.error(`❌ Audit log failed: ${error.message}`));
 }
 
