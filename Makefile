@@ -70,7 +70,8 @@ run: $(INSTALLED) ## Break glass: run a runbook here, with no Prefect server: FL
 	@$(TRUST) $(BIN)/python -m deployments.run "$(FLOW)" "$(SERVICE)" $(PARAMETERS)
 
 walk: $(INSTALLED) ## Rotate every credential with everything that may happen at every step; takes an hour
-	@RUNBOOK_WALK=1 $(BIN)/pytest -n 2 --dist worksteal tests/runbooks/test_rotation_walk.py
+	@RUNBOOK_WALK=1 $(BIN)/pytest -n 2 --dist worksteal tests/runbooks/test_rotation_walk.py \
+		tests/runbooks/test_rotate_database_password.py
 
 bench: $(INSTALLED) ## Measure speed and memory against the runbook's own commands
 	@$(BIN)/python -m benchmarks.backup
