@@ -5,15 +5,17 @@ rotation is somewhere in a kill test of its own runbook.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from deployments.sandbox.stack import Sandbox
 from tasks.fingerprints import prove_fingerprints
-from tests.runbooks.conftest import Children, Ledgers
+from tests.runbooks.conftest import Children, Ledgers, Proxy
 from tests.runbooks.rotation_providers import PROVIDERS, Database, Provider
 from tests.runbooks.rotation_walking import Rotated, make_rotated
 from tests.runbooks.walking import is_healthy
@@ -148,6 +150,36 @@ def test_an_application_that_does_not_come_back_with_the_new_one_loses_nothing(
         ended = run(provider, children)
     finally:
         server.write_text(whole)
+    assert ended is not None
+    assert ended["type"] == "FAILED"
+    must_end_well(provider, children, before)
+
+
+@pytest.mark.parametrize("lost", ["order", "answer"])
+@pytest.mark.parametrize("provider", ["database-password", "database-password, two users"], indirect=True)
+def test_a_password_whose_order_or_answer_is_lost_on_the_way_ends_well_when_it_is_started_again(
+    provider: Provider, children: Children, proxies: Callable[..., Proxy], lost: str
+) -> None:
+    ledger, before = provider.rotated.ledger, provider.rotated.variables
+    reference = str(ledger.profile.database.admin_url)
+    admin = Path(reference.removeprefix("file:")).read_text().strip()
+    port = urlsplit(admin).port
+    assert port is not None
+    cut: list[bool] = []
+
+    def on_data(data: bytes, from_client: bool) -> bool:
+        if from_client and b"ALTER ROLE" in data and not cut:
+            cut.append(True)
+            return lost == "answer"
+        return from_client or cut != [True] or bool(cut.append(False))
+
+    proxied = ledger.folder / "admin-url-by-proxy"
+    proxied.touch(mode=0o600)
+    proxied.write_text(admin.replace(f":{port}/", f":{proxies(port, on_data).port}/"))
+    ledger.change(database={"admin_url": f"file:{proxied}"})
+    ended = run(provider, children)
+    ledger.change(database={"admin_url": reference})
+    assert cut
     assert ended is not None
     assert ended["type"] == "FAILED"
     must_end_well(provider, children, before)
