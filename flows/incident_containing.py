@@ -12,7 +12,6 @@ from flows.decisions.incident import (
     IncidentPlan,
     find_progress,
 )
-from flows.decisions.rotation import RUNBOOKS
 from flows.resetting import say_terminated, terminate
 from flows.rotating import rotate
 from tasks.credential_use import observe_credential_use
@@ -25,6 +24,7 @@ from tasks.mutation import mutating, settling
 from tasks.records.credential_care import CredentialName
 from tasks.records.figures import say_count
 from tasks.records.incident import Fact, IncidentOpening
+from tasks.records.rotation import RUNBOOKS
 from tasks.records.service import ServiceProfile
 from tasks.rotation_files import read_history, read_open
 from tasks.run_context import Run

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.decisions.drift import find_drift
-from flows.decisions.rotation import RUNBOOKS, RotationPlan, plan_rotation
+from flows.decisions.rotation import RotationPlan, plan_rotation
 from flows.retiring import finish_grace, retire_due
 from flows.rotation_applying import apply_new, conclude, give_up, settle
 from tasks.approval import approve, remember_plan
@@ -19,7 +19,7 @@ from tasks.errors import RefusedError, RunbookError
 from tasks.journal import Journal
 from tasks.mutation import mutating, undo_or_say
 from tasks.records.credential_care import CredentialName
-from tasks.records.rotation import OpenRotation
+from tasks.records.rotation import RUNBOOKS, OpenRotation
 from tasks.records.service import ServiceProfile
 from tasks.rotation_files import read_open
 from tasks.rotation_steps import make_new, name_rotation, observe_credential

@@ -1,6 +1,6 @@
 """Let Prefect start what is left of a rotation when it is due: no run waits for days."""
 
-from typing import Any, Final
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -9,19 +9,9 @@ from prefect.states import Scheduled
 
 from tasks.errors import NotFoundError, RunbookError
 from tasks.prefect_server import asking_prefect
-from tasks.records.credential_care import CredentialName
-from tasks.records.rotation import OpenRotation
+from tasks.records.rotation import PARAMETERS, RUNBOOKS, OpenRotation
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
-
-_DEPLOYMENTS: Final[dict[CredentialName, tuple[str, dict[str, str]]]] = {
-    "jwt-secret": ("rotate-jwt-secret", {}),
-    "database-password": ("rotate-database-password", {}),
-    "s3": ("rotate-s3-credentials", {}),
-    "stripe-key": ("rotate-stripe-keys", {"which": "key"}),
-    "stripe-webhook-secret": ("rotate-stripe-keys", {"which": "webhook-secret"}),
-    "sendgrid-key": ("rotate-sendgrid-key", {}),
-}
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -30,7 +20,7 @@ def schedule_rest(profile: ServiceProfile, run: Run, rotation: OpenRotation) -> 
 
     It raises nothing: the rotation is in force, and the credential report shows one that nobody finishes.
     """
-    runbook, which = _DEPLOYMENTS[rotation.credential]
+    runbook, which = RUNBOOKS[rotation.credential], PARAMETERS.get(rotation.credential, {})
     moment = f"{rotation.due.astimezone(profile.zone):%Y-%m-%d %H:%M %Z}"
     by_hand = f"Start {runbook} again after {moment}: it then goes on to {rotation.stages[0].name}."
     if not run.deployed:

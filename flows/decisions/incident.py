@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from flows.decisions.rotation import RUNBOOKS
 from tasks.records.credential_care import CredentialName
 from tasks.records.figures import say_count
 from tasks.records.incident import IncidentRecord, IncidentReport, Investigation
-from tasks.records.rotation import RotationEvent
+from tasks.records.rotation import RUNBOOKS, RotationEvent
 from tasks.records.runbook_plan import PlannedAct, RunbookPlan
 from tasks.records.service import ServiceProfile
 

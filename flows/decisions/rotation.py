@@ -8,18 +8,10 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final, Literal
 
 from tasks.records.credential_care import CredentialName
-from tasks.records.rotation import CredentialFacts, FoundAfterKill, OpenRotation, Stage
+from tasks.records.rotation import RUNBOOKS, CredentialFacts, FoundAfterKill, OpenRotation, Stage
 from tasks.records.runbook_plan import PlannedAct, RunbookPlan
 from tasks.records.service import ServiceProfile
 
-RUNBOOKS: Final[dict[CredentialName, str]] = {
-    "jwt-secret": "rotate-jwt-secret",
-    "database-password": "rotate-database-password",
-    "s3": "rotate-s3-credentials",
-    "stripe-key": "rotate-stripe-keys",
-    "stripe-webhook-secret": "rotate-stripe-keys",
-    "sendgrid-key": "rotate-sendgrid-key",
-}
 NO_GRACE: Final = timedelta(0)
 
 AfterKill = Literal["discard", "go back", "go on", "leave", "ask a person"]

@@ -2,12 +2,26 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from tasks.records.credential_care import CredentialName
 from tasks.records.observation import Record
+
+RUNBOOKS: Final[dict[CredentialName, str]] = {
+    "jwt-secret": "rotate-jwt-secret",
+    "database-password": "rotate-database-password",
+    "s3": "rotate-s3-credentials",
+    "stripe-key": "rotate-stripe-keys",
+    "stripe-webhook-secret": "rotate-stripe-keys",
+    "sendgrid-key": "rotate-sendgrid-key",
+}
+# What such a runbook is told beside the service, where it rotates more than one.
+PARAMETERS: Final[dict[CredentialName, dict[str, str]]] = {
+    "stripe-key": {"which": "key"},
+    "stripe-webhook-secret": {"which": "webhook-secret"},
+}
 
 
 class Stage(Record):
