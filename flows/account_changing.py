@@ -5,7 +5,7 @@ from flows.decisions.drift import find_drift
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.http_probe import probe_login
 from tasks.journal import Journal
-from tasks.mutation import BEGAN, refuse_half_done, settling
+from tasks.mutation import read_begun_plan, refuse_half_done, settling
 from tasks.records.figures import say_count
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
@@ -26,9 +26,8 @@ def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
         refuse_half_done(profile, RUNBOOK)
         return
     with settling(profile, run, RUNBOOK) as journal:
-        began = journal.find(BEGAN) if journal is not None else None
-        if journal is not None and began is not None:
-            plan = AccountPlan.model_validate(began.facts["plan"])
+        if journal is not None:
+            plan = read_begun_plan(journal, AccountPlan)
             if journal.has(CHANGING) or journal.has(ENDING):
                 journal.close(apply_and_prove(profile, plan, journal))
             else:

@@ -18,7 +18,7 @@ from tasks.artifacts import publish_done
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.http_probe import await_health, probe_health, probe_login
 from tasks.journal import Journal
-from tasks.mutation import BEGAN, refuse_half_done, settling
+from tasks.mutation import read_begun_plan, refuse_half_done, settling
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
@@ -51,9 +51,8 @@ def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
         refuse_half_done(profile, RUNBOOK)
         return
     with settling(profile, run, RUNBOOK) as journal:
-        began = journal.find(BEGAN) if journal is not None else None
-        if journal is not None and began is not None:
-            plan = ApplicationPlan.model_validate(began.facts["plan"])
+        if journal is not None:
+            plan = read_begun_plan(journal, ApplicationPlan)
             if journal.has(PROVEN):
                 finish(profile, plan, journal)
             else:

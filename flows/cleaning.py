@@ -15,7 +15,7 @@ from tasks.artifacts import publish_done
 from tasks.cleanup_work import clean_rule, finish_rule
 from tasks.errors import RefusedError, RunbookError
 from tasks.journal import Journal
-from tasks.mutation import BEGAN, refuse_half_done, settling
+from tasks.mutation import read_begun_plan, refuse_half_done, settling
 from tasks.records.cleanup import AfterCleaning, CleanedRule, RuleFacts, RuleToClean
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run, read_clock
@@ -45,9 +45,8 @@ def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
         refuse_half_done(profile, RUNBOOK)
         return
     with settling(profile, run, RUNBOOK) as journal:
-        began = journal.find(BEGAN) if journal is not None else None
-        if journal is not None and began is not None:
-            finish(profile, CleanupPlan.model_validate(began.facts["plan"]), journal)
+        if journal is not None:
+            finish(profile, read_begun_plan(journal, CleanupPlan), journal)
 
 
 def apply_plan(

@@ -14,7 +14,7 @@ from tasks.conclusion import failing_in_one_sentence
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.http_probe import await_health
 from tasks.journal import Journal
-from tasks.mutation import BEGAN, mutating, refuse_half_done, settling
+from tasks.mutation import mutating, read_begun_plan, refuse_half_done, settling
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.profiles import load_service
 from tasks.records.service import ServiceProfile
@@ -69,9 +69,8 @@ def _settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
         refuse_half_done(profile, CONTROL_RUNBOOK)
         return
     with settling(profile, run, CONTROL_RUNBOOK) as journal:
-        began = journal.find(BEGAN) if journal is not None else None
-        if journal is not None and began is not None:
-            plan = ControlPlan.model_validate(began.facts["plan"])
+        if journal is not None:
+            plan = read_begun_plan(journal, ControlPlan)
             touched = journal.has(STARTING) or journal.has(STOPPING)
             said = _apply(profile, plan, journal) if touched else "Nothing was changed."
             journal.close(said)

@@ -18,7 +18,7 @@ from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.history import Measurement, read_history, record_measurement
 from tasks.index_care_rendering import publish_index_care
 from tasks.journal import Journal
-from tasks.mutation import BEGAN, refuse_half_done, settling
+from tasks.mutation import read_begun_plan, refuse_half_done, settling
 from tasks.opening_index_care import end_own_work, observe_index_care, take_care
 from tasks.records.index_care import CareAct, DoneAct, Finding, IndexUseFacts
 from tasks.records.service import ServiceProfile
@@ -61,10 +61,9 @@ def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
         refuse_half_done(profile, RUNBOOK)
         return
     with settling(profile, run, RUNBOOK) as journal:
-        began = journal.find(BEGAN) if journal is not None else None
-        if journal is not None and began is not None:
+        if journal is not None:
             end_own_work(profile)
-            left = _find_left(profile, OptimizationPlan.model_validate(began.facts["plan"]))
+            left = _find_left(profile, read_begun_plan(journal, OptimizationPlan))
             for act in left:
                 take_care(profile, act)
             removed = ", ".join(act.key for act in left) or "nothing"

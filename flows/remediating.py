@@ -19,7 +19,7 @@ from tasks.handing_over import hand_over
 from tasks.http_probe import await_health, observe_health
 from tasks.journal import Journal
 from tasks.kill_switch import read_hold
-from tasks.mutation import BEGAN, mutating, settling
+from tasks.mutation import mutating, read_begun_plan, settling
 from tasks.port_freeing import free_port
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.records.diagnosis import Diagnosis
@@ -83,10 +83,9 @@ def settle(profile: ServiceProfile, run: Run) -> tuple[str, ...]:
     Raise ``RefusedError`` if the kill switch is on: that is an act as well.
     """
     with settling(profile, run, RUNBOOK) as journal:
-        began = journal.find(BEGAN) if journal is not None else None
-        if journal is None or began is None:
+        if journal is None:
             return ()
-        attempt = Attempt(profile, run, RemediationPlan.model_validate(began.facts["plan"]))
+        attempt = Attempt(profile, run, read_begun_plan(journal, RemediationPlan))
         steps = [entry.facts for entry in journal.entries if "remedy" in entry.facts]
         attempt.begun = [PastRemedy.model_validate(facts["remedy"]) for facts in steps]
         attempt.was_down = any(facts["was_down"] for facts in steps)

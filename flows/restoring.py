@@ -16,7 +16,7 @@ from tasks.errors import DamagedSetError, RefusedError, RunbookError, Unreachabl
 from tasks.http_probe import await_health, probe_login
 from tasks.journal import Journal
 from tasks.leases import HeldLease
-from tasks.mutation import BEGAN, settling
+from tasks.mutation import read_begun_plan, settling
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.records.backup import Manifest
 from tasks.records.service import ServiceProfile
@@ -70,8 +70,7 @@ def settle(profile: ServiceProfile, run: Run, runbook: str) -> None:
 
 def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> str:
     """Undo what the journal says, or finish it once the new data was proven; say which, and close it."""
-    began = journal.find(BEGAN)
-    plan = RestorePlan.model_validate(began.facts["plan"] if began else {})
+    plan = read_begun_plan(journal, RestorePlan)
     if journal.has("proven"):
         server.drop(plan.aside)
         journal.close("The new data had been proven: it stays, and what was left of the old was dropped.")

@@ -10,7 +10,7 @@ from tasks.backup_pause import holding_off_backups
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.http_probe import probe_login
 from tasks.journal import Journal, list_open_journals
-from tasks.mutation import BEGAN, refuse_half_done, settling, undo_or_say
+from tasks.mutation import BEGAN, read_begun_plan, refuse_half_done, settling, undo_or_say
 from tasks.records.credential_care import CredentialName
 from tasks.records.rotation import OpenRotation
 from tasks.records.service import ServiceProfile
@@ -111,13 +111,12 @@ def settle(profile: ServiceProfile, run: Run, runbook: str, *, dry_run: bool) ->
     if runbook not in list_open_journals(profile):
         return None
     with holding_off_backups(profile, runbook, run.name), settling(profile, run, runbook) as journal:
-        began = journal.find(BEGAN) if journal is not None else None
-        if journal is None or began is None:
+        if journal is None:
             return None
-        planned = began.facts["plan"]
-        if "stages" in planned:
-            return _settle(profile, run, RotationPlan.model_validate(planned), journal)
-        _settle_retirement(profile, run, RetirementPlan.model_validate(planned), journal)
+        began = journal.find(BEGAN)
+        if began is not None and "stages" in began.facts["plan"]:
+            return _settle(profile, run, read_begun_plan(journal, RotationPlan), journal)
+        _settle_retirement(profile, run, read_begun_plan(journal, RetirementPlan), journal)
         return None
 
 

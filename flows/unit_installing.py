@@ -12,7 +12,7 @@ from flows.decisions.unit_plan import (
 from flows.restarting import PROVEN, RESTARTING, restart
 from tasks.errors import ConfigurationError, RefusedError
 from tasks.journal import Journal
-from tasks.mutation import BEGAN, refuse_half_done, settling
+from tasks.mutation import read_begun_plan, refuse_half_done, settling
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.records.availability import Restarted
 from tasks.records.process import ProcessStatus
@@ -47,13 +47,12 @@ def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
         refuse_half_done(profile, RUNBOOK)
         return
     with settling(profile, run, RUNBOOK) as journal:
-        began = journal.find(BEGAN) if journal is not None else None
-        if journal is None or began is None:
+        if journal is None:
             return
         if journal.has(PROVEN):
             journal.close("The unit is installed.")
         else:
-            undo(profile, UnitPlan.model_validate(began.facts["plan"]), journal)
+            undo(profile, read_begun_plan(journal, UnitPlan), journal)
 
 
 def apply_plan(profile: ServiceProfile, plan: UnitPlan, journal: Journal) -> Restarted:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from prefect.logging import get_run_logger
+from pydantic import ValidationError
 
-from tasks.errors import RefusedError, RunbookError
+from tasks.errors import ConfigurationError, RefusedError, RunbookError
 from tasks.journal import Journal, list_open_journals, open_journal
 from tasks.records.runbook_plan import RunbookPlan
 from tasks.records.service import ServiceProfile
@@ -14,6 +16,7 @@ from tasks.service_lock import hold_service
 from tasks.trail import record_event
 
 BEGAN = "began"
+Plan = TypeVar("Plan", bound=RunbookPlan)
 
 
 @contextmanager
@@ -44,6 +47,21 @@ def mutating(
             record_event(profile, run, plan.runbook, "failed", plan=plan.digest, outcome=outcome)
             raise
         record_event(profile, run, plan.runbook, "finished", plan=plan.digest, outcome=journal.outcome)
+
+
+def read_begun_plan(journal: Journal, kind: type[Plan]) -> Plan:
+    """Given a journal that ``settling`` yielded, return the plan that the killed run had begun to apply.
+
+    Raise ``ConfigurationError`` if another version of the runbook wrote it: its steps are no longer known.
+    """
+    began = journal.find(BEGAN)
+    try:
+        return kind.model_validate(began.facts["plan"] if began is not None else None)
+    except ValidationError:
+        raise ConfigurationError(
+            f"A killed {journal.runbook} was begun by another version of the runbook, whose plan this one "
+            "cannot read: start it once with that version, it puts right what was left. Nothing was changed."
+        ) from None
 
 
 def _say_end(error: BaseException, journal: Journal) -> str:

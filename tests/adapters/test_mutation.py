@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tasks.errors import DamagedSetError, LeaseHeldError, RefusedError
+from tasks.errors import ConfigurationError, DamagedSetError, LeaseHeldError, RefusedError
 from tasks.journal import list_open_journals, open_journal
-from tasks.mutation import BEGAN, mutating, settling
+from tasks.mutation import BEGAN, mutating, read_begun_plan, settling
 from tasks.records.runbook_plan import PlannedAct, RunbookPlan
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
@@ -124,11 +124,22 @@ def test_the_next_run_puts_right_what_a_killed_one_left_and_says_so(
     with settling(service, RUN, PLAN.runbook) as journal:
         assert journal is not None
         assert journal.has("swapped")
+        assert read_begun_plan(journal, RunbookPlan) == PLAN
         journal.close("swapped back")
     assert "restore-database that began" in caplog.text
     assert told(service) == [("restore-database", "settled", "swapped back")]
     with mutating(service, RUN, PLAN) as journal:
         journal.close("done")
+
+
+def test_a_plan_that_another_version_began_is_refused_in_a_sentence_and_its_journal_stays(
+    service: ServiceProfile,
+) -> None:
+    left = open_journal(service, PLAN.runbook)
+    left.write(BEGAN, plan={"steps": "of last year"})
+    with pytest.raises(ConfigurationError, match=r"another version of the runbook.*Nothing was changed\."):
+        read_begun_plan(left, RunbookPlan)
+    assert list_open_journals(service) == (PLAN.runbook,)
 
 
 def test_where_nothing_is_left_nothing_is_settled_and_the_service_is_not_waited_for(
