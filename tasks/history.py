@@ -5,13 +5,12 @@ journal: nothing depends on it but trends, and a line that nobody can read is le
 """
 
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tasks.host_folder import append_line, host_folder, open_private, sync_folder, whole_lines
+from tasks.host_folder import append_line, host_folder, replace_file, whole_lines
 from tasks.records.service import ServiceProfile
 
 # A year of a measurement every quarter of an hour, and more of all others.
@@ -47,14 +46,7 @@ def read_history(profile: ServiceProfile, name: str) -> tuple[Measurement, ...]:
 
 def _forget_older_half(path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
-    beside = path.with_suffix(".new")
-    beside.unlink(missing_ok=True)
-    with open_private(beside) as file:
-        file.write(b"".join(lines[len(lines) // 2 :]).decode())
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    sync_folder(path.parent)
+    replace_file(path, b"".join(lines[len(lines) // 2 :]))
 
 
 def _path(profile: ServiceProfile, name: str) -> Path:

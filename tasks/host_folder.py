@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import tempfile
 from pathlib import Path
 from typing import IO
 
@@ -72,6 +73,25 @@ def append_line(path: Path, line: bytes) -> None:
         raise
     if is_new:
         sync_folder(path.parent)
+
+
+def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Put a file in the place of the one before, to be there after a power cut; raise ``OSError``.
+
+    Who reads it meanwhile gets the one or the other, whole. What fails leaves nothing beside it.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    unfinished = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def whole_lines(content: bytes) -> bytes:

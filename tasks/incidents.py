@@ -5,7 +5,6 @@ step counts; ``<id>.md`` beside it is the document, with the names of people. Bo
 """
 
 import json
-import os
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 
 from tasks.errors import ConfigurationError
 from tasks.host_errors import naming_file
-from tasks.host_folder import append_line, host_folder, sync_folder, whole_lines
+from tasks.host_folder import append_line, host_folder, replace_file, whole_lines
 from tasks.records.incident import IncidentOpening, IncidentRecord, IncidentStep
 from tasks.records.service import ServiceProfile
 
@@ -74,15 +73,8 @@ def find_document(profile: ServiceProfile, incident: str) -> Path:
 
 def write_document(path: Path, text: str) -> None:
     """Given a document, put it in its place, for the worker's user only; raise if there is no room."""
-    unfinished = path.with_suffix(".unfinished")
     with naming_file(path):
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
-        sync_folder(path.parent)
+        replace_file(path, text.encode())
 
 
 def _read(path: Path) -> IncidentRecord | None:

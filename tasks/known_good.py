@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from tasks.environment_file import read_variables
 from tasks.errors import RunbookError
 from tasks.host_errors import naming_file
-from tasks.host_folder import host_folder, sync_folder
+from tasks.host_folder import host_folder, replace_file, sync_folder
 from tasks.own_processes import find_node_of, find_own_processes
 from tasks.program_dependencies import list_missing_dependencies
 from tasks.program_files import list_program_files
@@ -81,7 +81,7 @@ def remember_healthy(profile: ServiceProfile, at: datetime, accepted: bool = Fal
             tolerated=list_missing_dependencies(profile.application.directory),
             node=find_node_of(processes) or (before.node if before else None),
         )
-        _write_private(folder / _NAME, remembered.model_dump_json().encode())
+        replace_file(folder / _NAME, remembered.model_dump_json().encode())
 
 
 def recall_healthy(profile: ServiceProfile) -> KnownGood | None:
@@ -176,12 +176,12 @@ def _key_of(profile: ServiceProfile) -> bytes:
                 return found
             # Never written as a whole.
             path.unlink(missing_ok=True)
-        _write_private(path, secrets.token_bytes(_KEY_BYTES), is_new=True)
+        _write_new(path, secrets.token_bytes(_KEY_BYTES))
         return path.read_bytes()
 
 
-def _write_private(path: Path, content: bytes, *, is_new: bool = False) -> None:
-    """Write a file as a whole or not at all; one that is new, only if nobody else did meanwhile."""
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file as a whole or not at all, and only if nobody else did meanwhile."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     written = Path(name)
     try:
@@ -189,11 +189,8 @@ def _write_private(path: Path, content: bytes, *, is_new: bool = False) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if is_new:
-            with suppress(FileExistsError):
-                path.hardlink_to(written)
-        else:
-            written.replace(path)
+        with suppress(FileExistsError):
+            path.hardlink_to(written)
     finally:
         written.unlink(missing_ok=True)
     sync_folder(path.parent)

@@ -3,7 +3,6 @@
 The file needs nothing but itself: no script, no picture, nothing from another server.
 """
 
-import os
 from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from html import escape as escape_html
@@ -17,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table, say_time
 from tasks.artifacts import publish_markdown
 from tasks.errors import AccessDeniedError, StoreFullError
-from tasks.host_folder import host_folder, sync_folder
+from tasks.host_folder import host_folder, replace_file
 from tasks.records.figures import say_count, shorten
 from tasks.records.last_night import NightLine, NightPage
 from tasks.records.service import ServiceProfile
@@ -85,18 +84,10 @@ def write_night(profile: ServiceProfile, pages: Sequence[NightPage], since: date
     """
     host_folder(profile)
     path = profile.state_directory / "last-night.html"
-    beside = path.with_name(f".last-night-{os.getpid()}.html")
     content = render_html(pages, since, now, profile.zone).encode()
     try:
-        beside.unlink(missing_ok=True)
         # The group may be that of a web server.
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        sync_folder(path.parent)
+        replace_file(path, content, mode=0o640)
     except PermissionError:
         raise AccessDeniedError(
             f"{profile.name}: the worker may not write {path}: give its user the folder {path.parent}."

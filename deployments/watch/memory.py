@@ -1,6 +1,5 @@
 """What the watch remembers on the host: what it told when, and since when the engine answers."""
 
-import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -8,7 +7,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from deployments.watch.complaints import Complaint
-from tasks.host_folder import sync_folder
+from tasks.host_folder import replace_file
 
 _AGAIN_AFTER: Final = timedelta(hours=1)
 # Looks that are further apart do not tell what was in between.
@@ -54,10 +53,4 @@ def read_memory(path: Path) -> Memory:
 
 def write_memory(path: Path, memory: Memory) -> None:
     """Put the file in place of the old one, whole or not at all."""
-    new = path.with_suffix(".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(memory.model_dump_json())
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_folder(path.parent)
+    replace_file(path, memory.model_dump_json().encode())
