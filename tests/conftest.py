@@ -46,6 +46,9 @@ from deployments.sandbox.profiles import write_profiles  # noqa: E402
 from deployments.sandbox.stack import Sandbox  # noqa: E402
 from tasks.profiles import SERVICES_VARIABLE, read_profile  # noqa: E402
 from tasks.records.service import ServiceProfile  # noqa: E402
+from tests.quiet_prefect import emit_no_events  # noqa: E402
+
+emit_no_events()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
