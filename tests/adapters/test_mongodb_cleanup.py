@@ -225,6 +225,40 @@ def test_a_stranger_between_the_documents_stays(audit: Audit) -> None:
     assert audit.collection.distinct("_id") == ["late"]
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    documents=st.lists(
+        st.tuples(st.integers(-9, 3), st.sampled_from(["ours", "changed", "gone", "stranger"])),
+        min_size=1,
+        max_size=20,
+    ),
+    size=st.integers(1, 4),
+)
+def test_in_commands_of_any_size_exactly_what_is_ours_old_and_unchanged_goes(
+    audit: Audit, documents: list[tuple[int, str]], size: int
+) -> None:
+    known: list[Document] = [
+        {"_id": n, "at": CUTOFF + timedelta(milliseconds=age), "is": what}
+        for n, (age, what) in enumerate(documents)
+    ]
+    ours = [encode(document) for document in known if document["is"] != "stranger"]
+    there = [
+        {**document, "more": 1} if document["is"] == "changed" else document
+        for document in known
+        if document["is"] != "gone"
+    ]
+    audit.fill(*there)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.mongodb_short_commands._READ_AGAIN", size)
+        patch.setattr("tasks.mongodb_short_commands.Pace.learn", lambda pace, *_: None)
+        audit.source._deleting.documents = size
+        stay = {
+            encode(document) for document in there if document["is"] != "ours" or document["at"] >= CUTOFF
+        }
+        assert audit.delete(*ours) == len(there) - len(stay)
+    assert audit.raw() == stay
+
+
 def test_documents_of_one_moment_are_deleted_batch_by_batch(audit: Audit) -> None:
     audit.fill(*({"_id": n, "at": days(-1)} for n in range(60)))
     entries = audit.read()
