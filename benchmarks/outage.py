@@ -41,7 +41,6 @@ from tasks.profiles import read_profile
 _FAULTS: Final = {
     "process-stopped": "invoice",
     "hanging": "invoice",
-    "busy-loop": "invoice",
     "port-left-behind": "invoice",
     "connection-limit": "propertypulse",
     "database-locked": "propertypulse",
@@ -141,6 +140,8 @@ def measure_recovery(console: Console, client: SyncPrefectClient, sandbox: Sandb
         healthy = _await_health(profile.application.health_url) - began
         ended = _await_end(client, run)
     said = ended.state.message if ended.state else ""
+    if ended.state_name != "Completed":
+        raise SystemExit(f"{fault} was not remedied: {said}")
     console.print(f"{fault}: healthy after {healthy:.1f} s; {said}", soft_wrap=True)
     proof = f"{ended.state_name}, {_between(ended, ended.created, ended.end_time):.1f} s with its proof"
     return Figure(f"{fault}: to healthy again, seconds", healthy, _PATIENCE_SECONDS, proof)

@@ -1,5 +1,6 @@
 """Free the application's port of a process of its own that its manager lost, and of no other."""
 
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -12,6 +13,7 @@ from tasks.observing_port import observe_port
 from tasks.records.service import ServiceProfile
 
 _PATIENCE_SECONDS = 5.0
+_PAUSE_SECONDS = 0.02
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -51,14 +53,20 @@ def _changed(profile: ServiceProfile, target: str) -> RefusedError:
 
 def _end(profile: ServiceProfile, process: psutil.Process, target: str) -> str:
     process.terminate()
-    with suppress(psutil.TimeoutExpired):
-        process.wait(_PATIENCE_SECONDS)
+    if _has_ended(process):
         return f"{target} was told to end, and did."
     process.kill()
-    try:
-        process.wait(_PATIENCE_SECONDS)
-    except psutil.TimeoutExpired:
-        raise UnreachableError(
-            f"{profile.name}: {target} cannot be killed: see what it waits for with ps."
-        ) from None
+    if not _has_ended(process):
+        raise UnreachableError(f"{profile.name}: {target} cannot be killed: see what it waits for with ps.")
     return f"{target} did not end when it was told to, and was killed."
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    """Wait a moment for it to end; whom only its parent has not buried yet holds no port any more."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    with suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_PAUSE_SECONDS)
+    return True

@@ -51,6 +51,8 @@ class PM2:
             {
                 "PATH": f"{programs.node().parent}:{SYSTEM_PATH}",
                 "PM2_HOME": str(self.home),
+                # Every command and every start of an application parses the same files.
+                "NODE_COMPILE_CACHE": str(self._supervisor.state / "compiled"),
                 "PM2_DISABLE_VERSION_CHECK": "true",
                 "PM2_DISCRETE_MODE": "true",
                 "NO_COLOR": "1",
