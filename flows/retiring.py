@@ -6,7 +6,7 @@ from typing import Any, Final
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.decisions.rotation import follow_stage, list_due, plan_retirement, say_moment
+from flows.decisions.rotation import follow_stage, list_due, plan_retirement
 from flows.restarting import restart
 from tasks.approval import remember_plan
 from tasks.artifacts import publish_done, publish_runbook_plan
@@ -15,6 +15,7 @@ from tasks.errors import RunbookError, UnreachableError
 from tasks.http_probe import probe_login
 from tasks.journal import Journal
 from tasks.mutation import mutating
+from tasks.records.figures import say_time
 from tasks.records.rotation import OpenRotation
 from tasks.records.service import ServiceProfile
 from tasks.rotation_files import record_rotation
@@ -32,7 +33,7 @@ def finish_grace(profile: ServiceProfile, run: Run, left: OpenRotation, *, dry_r
     plan = remember_plan(plan_retirement(profile, left, read_clock()))
     publish_runbook_plan(plan)
     if not plan.acts:
-        moment = say_moment(left.due, profile.zone)
+        moment = say_time(left.due, profile.zone)
         return Completed(
             message=f"{profile.name}: the new {left.credential} is in force, and the old one works until "
             f"{moment}, so nothing was done. emergency=True ends it at once, and makes a new one."

@@ -5,9 +5,10 @@ from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table, say_time
+from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table
 from tasks.artifacts import publish_markdown
 from tasks.records.accounts import Account, AdminReport
+from tasks.records.figures import say_time
 
 
 def publish_admins(report: AdminReport, zone: ZoneInfo) -> UUID:

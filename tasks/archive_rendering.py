@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from datetime import tzinfo
 
-from tasks.artifact_rendering import MOST_LINES, escape, render_table, say_time
+from tasks.artifact_rendering import MOST_LINES, escape, render_table
 from tasks.artifacts import publish_markdown
 from tasks.records.archive_restore import FoundArchive
-from tasks.records.figures import say_bytes
+from tasks.records.figures import say_bytes, say_time
 from tasks.records.service import ServiceProfile
 
 

@@ -5,12 +5,12 @@ newline in a collection's name would tear the table apart.
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo
 
 from tasks.charts import chart_history
 from tasks.records.backup import Manifest, SetSummary, StoredObject, Verification
-from tasks.records.figures import say_bytes, say_count, say_duration, shorten
+from tasks.records.figures import say_bytes, say_count, say_duration, say_time, shorten
 from tasks.records.plans import BackupPlan, PlannedPart, RetentionPlan
 
 HASH_DIGITS = 12
@@ -234,11 +234,6 @@ def _say_verdict(passed: bool | None) -> str:
     if passed is None:
         return "not yet"
     return "passed" if passed else "FAILED"
-
-
-def say_time(moment: datetime, zone: tzinfo) -> str:
-    """Return a moment as the operator's clock shows it."""
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
 
 
 def _name_part(manifest: Manifest) -> str:

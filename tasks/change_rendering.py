@@ -10,9 +10,8 @@ from tasks.artifact_rendering import (
     escape,
     render_list,
     render_table,
-    say_time,
 )
-from tasks.records.figures import say_duration
+from tasks.records.figures import say_duration, say_time
 from tasks.records.runbook_plan import PlannedAct, RunbookPlan
 from tasks.records.trail import CheckedTrail
 

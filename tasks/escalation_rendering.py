@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table, say_time
+from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table
 from tasks.artifacts import publish_markdown
 from tasks.records.escalation import EscalationRecord, LadderRow
+from tasks.records.figures import say_time
 
 
 def publish_ladder(

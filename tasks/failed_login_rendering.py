@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table, say_time
+from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table
 from tasks.artifacts import publish_markdown
 from tasks.charts import chart_series
 from tasks.records.failed_logins import LoginReport, Suspect
+from tasks.records.figures import say_time
 
 _MOST_ROWS = 20
 _PLAIN = (("", 1.0),)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table, say_time
+from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table
 from tasks.artifacts import publish_markdown
 from tasks.charts import SIZES, chart_series
 from tasks.records.database_health import (
@@ -17,7 +17,7 @@ from tasks.records.database_health import (
     Sessions,
     Unit,
 )
-from tasks.records.figures import say_bytes, say_count, say_duration, say_gain, shorten
+from tasks.records.figures import say_bytes, say_count, say_duration, say_gain, say_time, shorten
 from tasks.records.observation import Unknown
 
 # A picture's title is its text in Markdown as well, and a collection may be called anything.

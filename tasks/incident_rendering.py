@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table, say_time
+from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table
 from tasks.artifacts import publish_markdown
 from tasks.charts import chart_series
 from tasks.failed_login_rendering import render_suspects
-from tasks.records.figures import say_duration
+from tasks.records.figures import say_duration, say_time
 from tasks.records.incident import Fact, IncidentReport, Refusals
 from tasks.records.personal_data import mask_emails
 

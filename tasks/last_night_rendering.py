@@ -13,11 +13,11 @@ from uuid import UUID
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table, say_time
+from tasks.artifact_rendering import LONGEST_SENTENCE, escape, render_list, render_table
 from tasks.artifacts import publish_markdown
 from tasks.errors import AccessDeniedError, StoreFullError
 from tasks.host_folder import host_folder, replace_file
-from tasks.records.figures import say_count, shorten
+from tasks.records.figures import say_count, say_time, shorten
 from tasks.records.last_night import NightLine, NightPage
 from tasks.records.service import ServiceProfile
 

@@ -5,9 +5,9 @@ from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tasks.artifact_rendering import escape, render_list, render_table, say_time
+from tasks.artifact_rendering import escape, render_list, render_table
 from tasks.artifacts import publish_markdown
-from tasks.records.figures import say_count
+from tasks.records.figures import say_count, say_time
 from tasks.records.log_report import KnownLines, LogReport
 from tasks.records.logs import LogLine
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from tasks.artifact_rendering import render_list, render_table, say_time
+from tasks.artifact_rendering import render_list, render_table
 from tasks.artifacts import publish_markdown
 from tasks.charts import SIZES, chart_series
+from tasks.records.figures import say_time
 from tasks.records.metrics import MetricPicture, MetricsReport, MetricUnit
 
 _UNITS: dict[MetricUnit, Sequence[tuple[str, float]]] = {

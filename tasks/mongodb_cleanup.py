@@ -87,8 +87,8 @@ class MongodbCleanup:
 
         It begins at ``since``, and after a deletion where that ended: to begin at the oldest each time would
         lead the server through all that was deleted. It reads short spans of time, so that no read keeps the
-        application's waiting. When nothing is left ahead it looks behind, for what was
-        changed or came meanwhile.
+        application's waiting. When nothing is left ahead it looks behind, for what was changed or came
+        meanwhile.
         """
         taken = Taken(most_entries, most_bytes)
         end = milliseconds(cutoff)

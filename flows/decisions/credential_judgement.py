@@ -6,6 +6,7 @@ from typing import Final, get_args
 
 from tasks.records.credential_age import AgeVerdict, CredentialAge, JudgedAge
 from tasks.records.figures import say_count, say_period
+from tasks.records.rotation import PARAMETERS, RUNBOOKS
 
 RUNBOOK: Final = "credential-report"
 BAD: Final = frozenset({"EXPIRED", "OVERDUE", "NOT SET", "not retired"})
@@ -13,14 +14,6 @@ _SOON: Final = timedelta(days=30)
 # A retirement that did not happen by itself within this needs a person.
 _LATE: Final = timedelta(hours=3)
 _RANKS: Final = {verdict: rank for rank, verdict in enumerate(get_args(AgeVerdict))}
-_RUNBOOKS: Final = {
-    "jwt-secret": "rotate-jwt-secret",
-    "database-password": "rotate-database-password",
-    "s3": "rotate-s3-credentials",
-    "stripe-key": "rotate-stripe-keys",
-    "stripe-webhook-secret": "rotate-stripe-keys with which=webhook-secret",
-    "sendgrid-key": "rotate-sendgrid-key",
-}
 
 
 def judge_ages(ages: Sequence[CredentialAge], now: datetime) -> tuple[JudgedAge, ...]:
@@ -63,7 +56,7 @@ def _find_verdict(age: CredentialAge, now: datetime) -> AgeVerdict:
 
 def _say_to_do(age: CredentialAge, verdict: AgeVerdict, now: datetime) -> str | None:
     whose = f" ({age.owner})" if age.owner else ""
-    act = f"start {_RUNBOOKS[age.name]}" if age.name in _RUNBOOKS else "replace it by hand"
+    act = _say_act(age.name)
     match verdict:
         case "EXPIRED":
             return f"{age.name} expired on {age.expires}: {act}{whose}."
@@ -81,3 +74,11 @@ def _say_to_do(age: CredentialAge, verdict: AgeVerdict, now: datetime) -> str | 
             return f"{age.name}: {age.problem}"
         case _:
             return None
+
+
+def _say_act(name: str) -> str:
+    for credential, runbook in RUNBOOKS.items():
+        if credential == name:
+            told = "".join(f" with {what}={value}" for what, value in PARAMETERS.get(credential, {}).items())
+            return f"start {runbook}{told}"
+    return "replace it by hand"

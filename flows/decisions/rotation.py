@@ -4,10 +4,11 @@ The table of states is in docs/reference/rotation.md.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from tasks.records.credential_care import CredentialName
+from tasks.records.figures import say_period
 from tasks.records.rotation import RUNBOOKS, CredentialFacts, FoundAfterKill, OpenRotation, Stage
 from tasks.records.runbook_plan import PlannedAct, RunbookPlan
 from tasks.records.service import ServiceProfile
@@ -118,11 +119,6 @@ def decide_after_kill(found: FoundAfterKill, *, was_going_back: bool = False) ->
     return "go on" if found.pending == "accepted" else "go back"
 
 
-def say_moment(moment: datetime, zone: tzinfo) -> str:
-    """Return a moment as the service's people read it."""
-    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
-
-
 def _replace(profile: ServiceProfile, facts: CredentialFacts) -> Sequence[PlannedAct]:
     variables = " and ".join(facts.variables)
     process, old_again = profile.application.process_name, "the old values are put back, and it is restarted"
@@ -155,7 +151,7 @@ def _replace(profile: ServiceProfile, facts: CredentialFacts) -> Sequence[Planne
 
 
 def _retire(facts: CredentialFacts, stage: Stage) -> PlannedAct:
-    when = f"{_say_span(stage.after)} later" if stage.after else "At once then"
+    when = f"{say_period(stage.after)} later" if stage.after else "At once then"
     return PlannedAct(
         what=f"{when}: {stage.name}, and prove that the old one is refused",
         why=f"The old {_name(facts.credential)} is not to work any longer",
@@ -167,7 +163,7 @@ def _summarize(
     profile: ServiceProfile, facts: CredentialFacts, stages: Sequence[Stage], *, emergency: bool
 ) -> str:
     ends = sum((stage.after for stage in stages), NO_GRACE)
-    old = f"the old one is retired {_say_span(ends)} later" if ends else "the old one is retired at once"
+    old = f"the old one is retired {say_period(ends)} later" if ends else "the old one is retired at once"
     said = f"{profile.name}: {facts.identity} gets a new {_name(facts.credential)}; {old}."
     hurry = " This is an emergency: there is no grace." if emergency else ""
     return " ".join([said + hurry, *facts.warnings])
@@ -179,15 +175,6 @@ def _name(credential: CredentialName) -> str:
 
 def _without_grace(stages: Sequence[Stage]) -> tuple[Stage, ...]:
     return tuple(stage.model_copy(update={"after": NO_GRACE}) for stage in stages)
-
-
-def _say_span(span: timedelta) -> str:
-    seconds = int(span.total_seconds())
-    for size, word in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if seconds >= size and seconds % size == 0:
-            count = seconds // size
-            return f"{count} {word}{'s' if count > 1 else ''}"
-    return f"{seconds} s"
 
 
 def _capitalize(text: str) -> str:

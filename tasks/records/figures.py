@@ -1,6 +1,6 @@
 """Figures as people read them: one wording for decisions' sentences, tables and artifacts."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 
 _KILO = 1000
 _HUNDRED = 100
@@ -49,6 +49,11 @@ def say_duration(seconds: float) -> str:
 def say_period(period: timedelta) -> str:
     """Given a period, return it in the words of ``say_duration``."""
     return say_duration(period.total_seconds())
+
+
+def say_time(moment: datetime, zone: tzinfo) -> str:
+    """Given a moment, return "2025-03-01 02:00 CET": as the operator's clock shows it."""
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
 
 
 def shorten(text: str, most: int = 200) -> str:

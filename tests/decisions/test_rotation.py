@@ -62,7 +62,7 @@ def test_a_plan_names_every_act_and_what_it_rests_on(profile: ServiceProfile) ->
         f"Write AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY into {profile.env_path}",
         f"Restart {profile.application.process_name} gracefully",
         "Compare fingerprints",
-        "1 hour later: make the old key inactive, and prove that the old one is refused",
+        "1 h later: make the old key inactive, and prove that the old one is refused",
         "7 days later: delete it, and prove that the old one is refused",
     ]
     assert plan.rests_on == {
@@ -70,7 +70,7 @@ def test_a_plan_names_every_act_and_what_it_rests_on(profile: ServiceProfile) ->
         "AWS_SECRET_ACCESS_KEY": "3c4d",
         "at the provider: AKIA1": "active",
     }
-    assert "the old one is retired 169 hours later" in plan.summary
+    assert "the old one is retired 7 days 1 h later" in plan.summary
 
 
 def test_an_emergency_knows_no_grace(profile: ServiceProfile) -> None:
