@@ -6,14 +6,17 @@ stays paused as long as the file gives it a slug and does not say ``active``; a 
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from uuid import UUID
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import Flow
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import PrefectException
 
+from deployments.applied import keep_applied, read_applied, take_fingerprints
 from deployments.automations import apply_automations
 from deployments.dead_runs import MANAGED
 
@@ -39,8 +42,20 @@ def main() -> int:
 
 def deploy(client: SyncPrefectClient) -> list[str]:
     """Apply the file and return a line for everything that is not as the file alone would have it."""
-    _run_prefect_deploy()
-    return [*_name_paused(client), *_delete_left(client), *_apply_automations(client)]
+    found = _read_deployments(client)
+    if read_applied(client) != take_fingerprints(PROJECT, _managed(found)):
+        _run_prefect_deploy()
+        found = _read_deployments(client)
+    flows = {flow.id: flow.name for flow in _read_flows(client)}
+    left = _find_left(found)
+    kept = [deployment for deployment in _managed(found) if deployment not in left]
+    notes = [
+        *_name_paused(flows, found),
+        *_delete(client, flows, left),
+        *apply_automations(client, flows, kept),
+    ]
+    keep_applied(client, take_fingerprints(PROJECT, kept))
+    return notes
 
 
 def _run_prefect_deploy() -> None:
@@ -50,39 +65,46 @@ def _run_prefect_deploy() -> None:
         raise DeployError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()[-2000:]}")
 
 
-def _name_paused(client: SyncPrefectClient) -> Iterator[str]:
-    for deployment in _read_deployments(client):
-        for schedule in deployment.schedules:
-            if not schedule.active:
-                yield f"{_name(client, deployment)}: schedule {schedule.slug} stays paused."
+def _managed(found: Sequence[DeploymentResponse]) -> list[DeploymentResponse]:
+    return [deployment for deployment in found if MANAGED in deployment.tags]
 
 
-def _delete_left(client: SyncPrefectClient) -> Iterator[str]:
+def _find_left(found: Sequence[DeploymentResponse]) -> list[DeploymentResponse]:
+    """Return what is managed and no longer in the file."""
     document = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
     wanted = {(entry["name"], entry["entrypoint"]) for entry in document["deployments"]}
-    for deployment in _read_deployments(client):
-        if MANAGED in deployment.tags and (deployment.name, deployment.entrypoint) not in wanted:
-            name = _name(client, deployment)
-            client.delete_deployment(deployment.id)
-            yield f"{name} is no longer in prefect.yaml: deleted."
+    return [one for one in _managed(found) if (one.name, one.entrypoint) not in wanted]
 
 
-def _apply_automations(client: SyncPrefectClient) -> list[str]:
-    managed = [found for found in _read_deployments(client) if MANAGED in found.tags]
-    flows = {flow_id: client.read_flow(flow_id).name for flow_id in {found.flow_id for found in managed}}
-    return apply_automations(client, flows, managed)
+def _name_paused(flows: Mapping[UUID, str], found: Sequence[DeploymentResponse]) -> Iterator[str]:
+    for deployment in found:
+        for schedule in deployment.schedules:
+            if not schedule.active:
+                name = f"{flows[deployment.flow_id]}/{deployment.name}"
+                yield f"{name}: schedule {schedule.slug} stays paused."
 
 
-def _read_deployments(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
-    """Yield all deployments, page by page, in the order of their names."""
+def _delete(
+    client: SyncPrefectClient, flows: Mapping[UUID, str], left: Sequence[DeploymentResponse]
+) -> Iterator[str]:
+    for deployment in left:
+        client.delete_deployment(deployment.id)
+        yield f"{flows[deployment.flow_id]}/{deployment.name} is no longer in prefect.yaml: deleted."
+
+
+def _read_deployments(client: SyncPrefectClient) -> list[DeploymentResponse]:
+    """Return all deployments, read page by page, in the order of their names."""
     found: list[DeploymentResponse] = []
     while page := client.read_deployments(limit=_PAGE, offset=len(found)):
         found += page
-    yield from sorted(found, key=lambda deployment: deployment.name)
+    return sorted(found, key=lambda deployment: deployment.name)
 
 
-def _name(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:
-    return f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
+def _read_flows(client: SyncPrefectClient) -> list[Flow]:
+    found: list[Flow] = []
+    while page := client.read_flows(limit=_PAGE, offset=len(found)):
+        found += page
+    return found
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
 """prefect.yaml is what runs at night, and Prefect ignores what it does not know: every word is checked."""
 
 from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate, WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL
 
+from deployments.applied import read_applied, take_fingerprints
 from deployments.dead_runs import MANAGED
 from deployments.deploy import PROJECT, deploy
 from tasks.profiles import list_services, read_profile
@@ -157,27 +161,62 @@ def client(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sy
         yield connected
 
 
-def test_deploying_again_keeps_what_was_paused_and_deletes_what_left_the_file(
+def updates(client: SyncPrefectClient) -> dict[UUID, datetime | None]:
+    return {deployment.id: deployment.updated for deployment in client.read_deployments(limit=200)}
+
+
+def test_deploying_keeps_what_was_paused_and_deletes_what_left_the_file_and_applies_nothing_twice(
     client: SyncPrefectClient,
 ) -> None:
-    assert deploy(client) == []
-    paused = client.read_deployment_by_name("nightly-backup/invoice")
-    client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
-    gone = client.create_deployment(
-        flow_id=paused.flow_id, name="sold-last-year", tags=[MANAGED], entrypoint=paused.entrypoint
+    entrypoint = "flows.nightly_backup.nightly_backup"
+    flow = client.create_flow_from_name("nightly-backup")
+    # As an earlier version of the file had it; then somebody paused it.
+    once = CronSchedule(cron="0 4 * * *", timezone="Australia/Sydney")
+    paused = DeploymentScheduleCreate(slug="nightly", schedule=once, active=False)
+    client.create_deployment(
+        flow_id=flow, name="invoice", tags=[MANAGED], entrypoint=entrypoint, schedules=[paused]
     )
-    by_hand = client.create_deployment(flow_id=paused.flow_id, name="by-hand", tags=["mine"])
+    gone = client.create_deployment(
+        flow_id=flow, name="sold-last-year", tags=[MANAGED], entrypoint=entrypoint
+    )
+    by_hand = client.create_deployment(flow_id=flow, name="by-hand", tags=["mine"])
 
     said = deploy(client)
 
+    at_two = CronSchedule(cron="0 2 * * *", timezone="Australia/Sydney")
     assert said == [
         "nightly-backup/invoice: schedule nightly stays paused.",
         "nightly-backup/sold-last-year is no longer in prefect.yaml: deleted.",
     ]
     again = client.read_deployment_by_name("nightly-backup/invoice")
-    assert [schedule.active for schedule in again.schedules] == [False]
+    assert [(found.active, found.schedule) for found in again.schedules] == [(False, at_two)]
     other = client.read_deployment_by_name("nightly-backup/propertypulse")
     assert [schedule.active for schedule in other.schedules] == [True]
-    remaining = {deployment.id for deployment in client.read_deployments()}
+    remaining = updates(client)
     assert gone not in remaining
     assert by_hand in remaining
+
+    # Nothing changed, so nothing is applied, and what was paused is said again.
+    assert deploy(client) == ["nightly-backup/invoice: schedule nightly stays paused."]
+    assert updates(client) == remaining
+
+    # Whatever somebody changes on the server is another thing than what was applied.
+    applied = read_applied(client)
+    client.update_deployment(again.id, DeploymentUpdate(parameters={"service": "propertypulse"}))
+    changed = [found for found in client.read_deployments(limit=200) if MANAGED in found.tags]
+    assert applied is not None
+    assert take_fingerprints(PROJECT, changed).files == applied.files
+    assert take_fingerprints(PROJECT, changed).deployments != applied.deployments
+
+
+@pytest.mark.parametrize("changed", ["prefect.yaml", "uv.lock", "flows/nightly_backup.py", "tasks/new.py"])
+def test_a_file_that_decides_what_a_deployment_is_changes_the_fingerprint(
+    tmp_path: Path, changed: str
+) -> None:
+    for name in ("prefect.yaml", "uv.lock", "flows/nightly_backup.py", "tasks/errors.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("as it was")
+    before = take_fingerprints(tmp_path, [])
+    assert take_fingerprints(tmp_path, []) == before
+    (tmp_path / changed).write_text("otherwise")
+    assert take_fingerprints(tmp_path, []).files != before.files
