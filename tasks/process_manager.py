@@ -85,11 +85,10 @@ def stop_application(profile: ServiceProfile) -> None:
     Raise ``UnreachableError`` if the process manager does not manage to, ``AccessDeniedError`` if the worker
     may not, ``ConfigurationError`` if the process manager is missing or does not know it.
     """
-    _stop(profile)
+    _stop(profile, manager_of(profile))
 
 
-def _stop(profile: ServiceProfile) -> None:
-    manager = manager_of(profile)
+def _stop(profile: ServiceProfile, manager: ProcessManager) -> None:
     before = _families(manager.list_pids())
     manager.stop()
     _end(profile, before + _families(manager.list_pids()))
@@ -121,8 +120,9 @@ def restart_application(profile: ServiceProfile) -> None:
 
     Raise what ``stop_application`` and ``start_application`` raise.
     """
-    _stop(profile)
-    manager_of(profile).start()
+    manager = manager_of(profile)
+    _stop(profile, manager)
+    manager.start()
 
 
 def _families(pids: Sequence[int]) -> list[psutil.Process]:

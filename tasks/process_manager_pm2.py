@@ -128,13 +128,15 @@ class Pm2:
         The application keeps the environment that it has: ours is the worker's. An instance that is no part
         of a cluster is restarted.
         """
-        instances = self._list()
         # Of a number, PM2 7 never hears that it is ready, and waits for all of listen_timeout.
-        names = [self._name] if _PLAIN_NAME.fullmatch(self._name) else [str(one.pm_id) for one in instances]
+        is_plain = _PLAIN_NAME.fullmatch(self._name)
+        names = [self._name] if is_plain else [str(one.pm_id) for one in self._list()]
         self._seen = None
         for name in names:
             finished = self._run("reload", name)
             if finished.returncode != 0:
+                # Of a name that it does not know, the look says so.
+                self._list()
                 raise UnreachableError(
                     f"{self._service}: PM2 did not reload {self._name} (exit code {finished.returncode}): "
                     f"see pm2 logs {self._name}."

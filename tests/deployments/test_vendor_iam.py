@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 Key = tuple[str, str]
-OPTIONS = Config(retries={"total_max_attempts": 1}, read_timeout=1)
+OPTIONS = Config(retries={"total_max_attempts": 1})
 S3_OPTIONS = OPTIONS.merge(Config(signature_version="s3v4"))
 
 
-def iam_of(sandbox: Sandbox, key: Key) -> "IAMClient":
+def iam_of(sandbox: Sandbox, key: Key, seconds: float = 30) -> "IAMClient":
     return boto3.client(
         "iam",
         endpoint_url=sandbox.vendors.iam_address,
         aws_access_key_id=key[0],
         aws_secret_access_key=key[1],
         region_name="us-east-1",
-        config=OPTIONS,
+        config=OPTIONS.merge(Config(read_timeout=seconds)),
     )
 
 
@@ -197,7 +197,9 @@ def test_requests_are_checked_strictly(
     assert (answer.status_code, f"<Code>{code}</Code>" in answer.text) == (400, True)
 
 
-def test_it_fails_on_demand_before_the_work_and_after_it(sandbox: Sandbox, iam: "IAMClient") -> None:
+def test_it_fails_on_demand_before_the_work_and_after_it(
+    sandbox: Sandbox, iam: "IAMClient", operator: Key
+) -> None:
     before = set(statuses(iam))
     sandbox.vendors.conduct("iam", faults=[{"path": "/CreateAccessKey", "status": 429}])
     assert code_of(lambda: iam.create_access_key(UserName=USER)) == "Throttling"
@@ -206,7 +208,7 @@ def test_it_fails_on_demand_before_the_work_and_after_it(sandbox: Sandbox, iam: 
     assert set(statuses(iam)) == before
     sandbox.vendors.conduct("iam", faults=[{"path": "/CreateAccessKey", "status": None, "works": True}])
     with pytest.raises(ReadTimeoutError):
-        iam.create_access_key(UserName=USER)
+        iam_of(sandbox, operator, seconds=1).create_access_key(UserName=USER)
     assert len(set(statuses(iam)) - before) == 1
     sandbox.vendors.conduct("iam", mode="down")
     assert code_of(lambda: iam.list_access_keys(UserName=USER)) == "ServiceUnavailable"
