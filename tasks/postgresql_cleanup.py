@@ -27,6 +27,7 @@ from tasks.postgresql_cleanup_table import (
     find_time_index,
     has_time,
     held,
+    list_cautions,
     list_obstacles,
     list_sources,
 )
@@ -73,6 +74,7 @@ class PostgresqlCleanup:
                 has_time_field=table.column(rule.time_field) is not None,
                 index=find_time_index(connection, table, rule.time_field),
                 obstacles=list_obstacles(connection, table),
+                cautions=list_cautions(connection, table),
                 storage_bytes=_ask(connection, sql.SQL("pg_total_relation_size({})"), table.oid),
             )
             known = has_time(table, rule.time_field)

@@ -43,6 +43,11 @@ _REFERRING = """
     WHERE k.contype = 'f' AND k.confrelid = %s AND k.confdeltype IN ('c', 'n', 'd') AND k.conparentid = 0
     ORDER BY 1, 2"""
 _RULES = "SELECT rulename FROM pg_rewrite WHERE ev_class = %s AND ev_type = '4' ORDER BY 1"
+# 8 is TRIGGER_TYPE_DELETE in PostgreSQL's pg_trigger.h; of the replica's own triggers none fires here.
+_TRIGGERS = """
+    SELECT tgname FROM pg_trigger
+    WHERE tgrelid = %s AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 8 <> 0 ORDER BY 1"""
+_POLICIES = "SELECT current_user WHERE row_security_active(%s::oid)"
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,24 @@ def list_obstacles(connection: psycopg.Connection, table: CleanupTable) -> tuple
         *(
             f"{table} has the rule {rule} for DELETE: something else than deleting would happen."
             for (rule,) in rules
+        ),
+    )
+
+
+def list_cautions(connection: psycopg.Connection, table: CleanupTable) -> tuple[str, ...]:
+    """Return what else happens when rows are deleted there, or hides rows from us, each as a sentence."""
+    triggers = connection.execute(_TRIGGERS, (table.oid,)).fetchall()
+    policies = connection.execute(_POLICIES, (table.oid,)).fetchall()
+    return (
+        *(
+            f"{table} has the trigger {trigger} for DELETE: what it does, it does to all that goes, and a "
+            "row that it keeps ends the run with an error."
+            for (trigger,) in triggers
+        ),
+        *(
+            f"{table} has row-level security: rows that its policies hide from {user} are not counted and "
+            "never go."
+            for (user,) in policies
         ),
     )
 

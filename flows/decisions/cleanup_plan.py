@@ -154,6 +154,7 @@ def _list_refusals(rule: CleanupRule, found: RuleFacts, cutoff: datetime) -> Ite
 
 
 def _list_warnings(rule: CleanupRule, found: RuleFacts) -> Iterator[str]:
+    yield from (f"{rule.name}: {caution}" for caution in found.cautions)
     if found.index is None and 0 < found.entries <= MOST_WITHOUT_INDEX:
         yield (
             f"{rule.name}: no index of {rule.source} begins with {rule.time_field}; its "

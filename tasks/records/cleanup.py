@@ -49,6 +49,8 @@ class RuleFacts(_Record):
     """An index that begins with the time field, or None."""
     obstacles: tuple[str, ...] = ()
     """Why deleting would do harm or fail, each as a sentence: no primary key, a cascade to another table."""
+    cautions: tuple[str, ...] = ()
+    """What else happens at a deletion, or hides entries from us, each as a sentence: a trigger, a policy."""
     storage_bytes: int = 0
     """What the collection or table takes on the server's disk."""
 

@@ -215,6 +215,42 @@ def test_a_foreign_key_that_would_change_another_table_is_an_obstacle(
     assert "public.children (foreign key away)" in obstacle
 
 
+def test_a_trigger_that_fires_at_a_deletion_is_a_caution(source: PostgresqlCleanup, url: str) -> None:
+    assert source.observe(rule("parents", "at"), CUTOFF).cautions == ()
+    execute(
+        url,
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END';"
+        "CREATE TRIGGER told AFTER DELETE ON parents FOR EACH STATEMENT EXECUTE FUNCTION note();"
+        "CREATE TRIGGER off BEFORE DELETE ON parents FOR EACH ROW EXECUTE FUNCTION note();"
+        "ALTER TABLE parents DISABLE TRIGGER off;"
+        "CREATE TRIGGER grows BEFORE INSERT OR UPDATE ON parents FOR EACH ROW EXECUTE FUNCTION note()",
+    )
+    (caution,) = source.observe(rule("parents", "at"), CUTOFF).cautions
+    assert "public.parents has the trigger told for DELETE" in caution
+
+
+def test_rows_that_a_policy_hides_are_a_caution(source: PostgresqlCleanup, url: str) -> None:
+    execute(
+        url, "ALTER TABLE parents ENABLE ROW LEVEL SECURITY; ALTER TABLE parents FORCE ROW LEVEL SECURITY"
+    )
+    user = f"reader_{uuid.uuid4().hex[:8]}"
+    execute(
+        url,
+        f"CREATE ROLE {user} LOGIN PASSWORD 'reads'; GRANT SELECT ON parents TO {user};"
+        f"CREATE POLICY own ON parents TO {user} USING (id > 1)",
+    )
+    # A superuser is above all policies.
+    assert source.observe(rule("parents", "at"), CUTOFF).cautions == ()
+    limited = PostgresqlCleanup(f"postgresql://{user}:reads@{url.rpartition('@')[2]}", url)
+    try:
+        facts = limited.observe(rule("parents", "at"), CUTOFF)
+    finally:
+        execute(url, f"DROP OWNED BY {user}; DROP ROLE {user}")
+    assert facts.expired == 2
+    (caution,) = facts.cautions
+    assert f"rows that its policies hide from {user} are not counted" in caution
+
+
 def test_an_index_that_does_not_begin_with_the_time_is_none(source: PostgresqlCleanup, url: str) -> None:
     execute(
         url,

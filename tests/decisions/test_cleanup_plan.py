@@ -199,6 +199,12 @@ def test_few_entries_do_without_an_index_and_an_empty_source_without_a_word() ->
     assert plan(index=None, entries=0, months=()).warnings == ()
 
 
+def test_what_else_a_deletion_does_is_said_and_refuses_nothing() -> None:
+    made = plan(cautions=("audit has the trigger told for DELETE.",))
+    assert made.warnings == (f"{LOG.name}: audit has the trigger told for DELETE.",)
+    assert made.refused == ()
+
+
 def test_a_rule_may_empty_its_source_if_it_says_so() -> None:
     old = NOW - timedelta(days=1)
     assert plan(OTPS, newest=old).refused == ()
