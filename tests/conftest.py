@@ -17,13 +17,15 @@ import certifi
 # which only feed the UI, flows run eleven times faster.
 _PREFECT_HOME = tempfile.mkdtemp(prefix="prefect-home-")
 atexit.register(shutil.rmtree, _PREFECT_HOME, ignore_errors=True)
-# Prefect reads all authorities for each of its clients, also over plain HTTP: one authority is read faster.
+# Every client reads all authorities that it trusts, also over plain HTTP, which takes longer than a healthy
+# answer: one is read faster. The sandbox adds its own to it.
 _AUTHORITY = Path(_PREFECT_HOME, "authority.pem")
 _END = "-----END CERTIFICATE-----\n"
 _AUTHORITY.write_text("".join(certifi.contents().partition(_END)[:2]), encoding="utf-8")
 os.environ |= {
     "PREFECT_HOME": _PREFECT_HOME,
     "PREFECT_API_SSL_CERT_FILE": str(_AUTHORITY),
+    "SSL_CERT_FILE": str(_AUTHORITY),
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",

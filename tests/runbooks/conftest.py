@@ -743,7 +743,7 @@ def wait_until(what: Callable[[], Any], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "what was waited for did not come about"
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 @pytest.fixture
