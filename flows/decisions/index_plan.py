@@ -131,7 +131,15 @@ def _judge_all(
             index for index in observed.indexes if (index.source, index.name) != (step.source, step.name)
         )
         observed = observed.model_copy(update={"indexes": (planned, *others)})
-    return verdicts, steps
+    return [_judge_again(verdict, observed) for verdict in verdicts], steps
+
+
+def _judge_again(verdict: IndexVerdict, planned: ObservedIndexes) -> IndexVerdict:
+    """What stands in the way of an index is no problem if one that is built after it serves it as well."""
+    if verdict.state in GOOD | TO_BUILD:
+        return verdict
+    again = judge_index(verdict.wanted, planned)
+    return again if again.state in GOOD else verdict
 
 
 def _find_superfluous(observed: ObservedIndexes, verdicts: Iterable[IndexVerdict]) -> tuple[IndexFacts, ...]:

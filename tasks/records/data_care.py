@@ -96,6 +96,14 @@ class RecommendedIndex(Section):
         default=False, description="Whether no two may have the same values", examples=[True]
     )
 
+    def __eq__(self, other: object) -> bool:
+        """Compare with the order of the keys: another order is another index."""
+        return isinstance(other, RecommendedIndex) and self.model_dump_json() == other.model_dump_json()
+
+    def __hash__(self) -> int:
+        """Return what is the same for equals."""
+        return hash(self.model_dump_json())
+
 
 class QueryCare(Section):
     """What a slow query and an unused index are."""

@@ -152,6 +152,23 @@ def test_one_of_two_wanted_serves_for_the_other_if_it_is_built_first() -> None:
     assert [verdict.state for verdict in found.verdicts] == ["missing", "served", "present"]
 
 
+def test_what_another_index_is_in_the_way_of_is_no_problem_if_one_that_is_built_serves_it() -> None:
+    observed = observe(index("a", "left", unique=True, is_valid=False))
+    assert plan(observed, want("a")).problems != ()
+    found = plan(observed, want("a"), want("a b"))
+    assert [verdict.state for verdict in found.verdicts] == ["served", "missing"]
+    assert found.problems == ()
+    assert [one.name for one in found.superfluous] == ["left"]
+
+
+def test_what_the_build_of_one_order_of_keys_meets_says_nothing_of_another() -> None:
+    one, other = want("a b"), want("b a")
+    assert one != other
+    found = plan(observe(index("a b", "there")), one, other)
+    assert [verdict.state for verdict in found.verdicts] == ["present", "missing"]
+    assert find_builds([one, other], observe(index("a b", "there"))) == (other,)
+
+
 def test_a_plan_says_how_to_undo_each_act() -> None:
     there = index("b", "old", definition="CREATE INDEX old ON users (b)", bytes=2_000, unique=True, uses=3)
     made, dropped = plan(observe(there), want("a"), drop=True, service=PROPERTYPULSE).acts
