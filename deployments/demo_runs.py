@@ -4,7 +4,9 @@ import time
 from collections.abc import Sequence
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import PrefectException
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -12,6 +14,7 @@ from rich.table import Table
 from deployments.deploy import DeployError, deploy
 from deployments.sandbox.errors import SandboxError
 from tasks.backup_sets import observe_repository
+from tasks.errors import RunbookError
 from tasks.profiles import load_service
 from tasks.records.figures import say_bytes
 from tasks.run_context import read_clock
@@ -22,22 +25,46 @@ _LONGEST_RUN_SECONDS = 600
 
 
 def back_up_and_drill(console: Console) -> bool:
-    """Deploy, back up and drill every service as the scheduler would; return whether all went well."""
-    with get_client(sync_client=True) as client:
-        console.rule("Deployments")
-        try:
-            with console.status("applying prefect.yaml"):
-                notes = deploy(client)
-        except DeployError as error:
-            raise SandboxError(str(error)) from error
-        for note in notes or ["prefect.yaml is applied."]:
-            console.print(f"  {note}")
-        console.rule("Last night, now: back up both systems")
-        backed_up = _run_all(client, console, "nightly-backup")
-        console.rule("Would they restore? Into scratch databases, compared with what was saved")
-        drilled = _run_all(client, console, "restore-drill")
-    console.print(_tabulate())
+    """Deploy, back up and drill every service as the scheduler would; return whether all went well.
+
+    Raises:
+        SandboxError: prefect.yaml cannot be applied, a run does not end, or the engine went away.
+    """
+    try:
+        with get_client(sync_client=True) as client:
+            _deploy(client, console)
+            console.rule("Last night, now: back up both systems")
+            backed_up = _run_all(client, console, "nightly-backup")
+            console.rule("Would they restore? Into scratch databases, compared with what was saved")
+            drilled = _run_all(client, console, "restore-drill")
+    except DeployError as error:
+        raise SandboxError(str(error)) from error
+    except (httpx.HTTPError, PrefectException) as error:
+        raise SandboxError(
+            f"The Prefect server went away or refuses ({type(error).__name__}):"
+            " `make status` says what runs, `make demo` goes on."
+        ) from error
     return backed_up and drilled
+
+
+def show_newest(console: Console) -> None:
+    """Show the newest backup of every service.
+
+    Raises:
+        SandboxError: a profile is wrong, or the store does not answer.
+    """
+    try:
+        console.print(_tabulate())
+    except RunbookError as error:
+        raise SandboxError(str(error)) from error
+
+
+def _deploy(client: SyncPrefectClient, console: Console) -> None:
+    console.rule("Deployments")
+    with console.status("applying prefect.yaml"):
+        notes = deploy(client)
+    for note in notes or ["prefect.yaml is applied."]:
+        console.print(f"  {note}")
 
 
 def _run_all(client: SyncPrefectClient, console: Console, runbook: str) -> bool:

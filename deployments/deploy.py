@@ -10,18 +10,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from uuid import UUID
 
+import httpx
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import Flow
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_URL
 
 from deployments.applied import keep_applied, read_applied, take_fingerprints
 from deployments.automations import apply_automations
 from deployments.dead_runs import MANAGED
+from deployments.prefect_api import UNKNOWN_SERVER
 
 PROJECT = Path(__file__).parent.parent
 _PAGE = 100
+_REFUSED = {401, 403}
 
 
 class DeployError(Exception):
@@ -30,14 +34,33 @@ class DeployError(Exception):
 
 def main() -> int:
     """Apply the file; an error is one sentence on standard error and exit code 1."""
+    if not PREFECT_API_URL.value():
+        # Prefect would start a server of its own, deploy to that, and end it.
+        sys.stderr.write(f"{UNKNOWN_SERVER}\n")
+        return 1
     try:
         with get_client(sync_client=True) as client:
             for line in deploy(client):
                 sys.stdout.write(f"{line}\n")
+    except httpx.HTTPError as error:
+        sys.stderr.write(f"{_describe(error)}\n")
+        return 1
     except (DeployError, PrefectException, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def _describe(error: httpx.HTTPError) -> str:
+    if not isinstance(error, httpx.HTTPStatusError):
+        return (
+            f"The Prefect server does not answer ({type(error).__name__}): start it, or correct "
+            "PREFECT_API_URL."
+        )
+    status = error.response.status_code
+    if status in _REFUSED:
+        return f"The Prefect server refuses the login ({status}): correct PREFECT_API_AUTH_STRING."
+    return f"The Prefect server answered {status} to what was asked of it: see its log."
 
 
 def deploy(client: SyncPrefectClient) -> list[str]:

@@ -15,6 +15,7 @@ from tasks.backup_sets import open_repository
 from tasks.credentials import resolve
 from tasks.environment_file import read_variable, read_variables
 from tasks.errors import RunbookError
+from tasks.host_errors import naming_file
 from tasks.host_folder import host_folder
 from tasks.http_probe import probe_health, probe_login
 from tasks.mongodb import connect as connect_mongodb
@@ -58,6 +59,7 @@ def examine(path: Path) -> Problems:
         yield str(error)
         return
     checks: tuple[Callable[[ServiceProfile], Problems], ...] = (
+        _examine_files,
         _examine_application,
         _examine_process,
         _examine_login,
@@ -78,14 +80,19 @@ def examine(path: Path) -> Problems:
             yield str(error)
 
 
+def _examine_files(profile: ServiceProfile) -> Problems:
+    application = profile.application
+    with naming_file(application.directory):
+        if not application.directory.is_dir():
+            yield f"{application.directory} does not exist: correct application.directory."
+            return
+        for log_file in application.log_files:
+            if not (application.directory / log_file).exists():
+                yield f"there is no {log_file} in {application.directory}: correct application.log_files."
+
+
 def _examine_application(profile: ServiceProfile) -> Problems:
     application = profile.application
-    if not application.directory.is_dir():
-        yield f"{application.directory} does not exist: correct application.directory."
-        return
-    for log_file in application.log_files:
-        if not (application.directory / log_file).exists():
-            yield f"there is no {log_file} in {application.directory}: correct application.log_files."
     health = probe_health.fn(application.health_url)
     if health.problem is not None:
         yield f"{health.url} is not healthy, {health.problem}: see the log of {application.process_name}."
@@ -152,10 +159,7 @@ def _examine_store(profile: ServiceProfile) -> Problems:
 
 def _examine_backups(profile: ServiceProfile) -> Problems:
     now = datetime.now(UTC)
-    survey = open_repository(profile).survey(now)
-    for unreadable in survey.unreadable:
-        yield f"set {unreadable.set_id} cannot be read as a backup: {unreadable.reason}"
-    yield from judge_freshness(survey.state, profile.backup.drill_every, now)
+    yield from judge_freshness(open_repository(profile).state(now), profile.backup.drill_every, now)
 
 
 if __name__ == "__main__":

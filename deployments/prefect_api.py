@@ -9,6 +9,7 @@ import httpx
 
 from tasks.errors import ConfigurationError
 
+UNKNOWN_SERVER: Final = "PREFECT_API_URL is not set: name the API of the Prefect server."
 _SECONDS: Final = 10.0
 
 
@@ -19,7 +20,7 @@ class PrefectApi:
         """Read where the server is; raise ``ConfigurationError`` if nobody says."""
         url = environment.get("PREFECT_API_URL")
         if not url:
-            raise ConfigurationError("PREFECT_API_URL is not set: name the API of the Prefect server.")
+            raise ConfigurationError(UNKNOWN_SERVER)
         user, _, password = environment.get("PREFECT_API_AUTH_STRING", "").partition(":")
         self._client = httpx.Client(
             base_url=url, auth=(user, password) if user else None, timeout=_SECONDS, follow_redirects=True

@@ -6,6 +6,7 @@ from flows.decisions.cleanup_plan import (
     CleanupFacts,
     CleanupPlan,
     choose_cutoffs,
+    hold_as_today,
     list_grounds,
     plan_cleanup,
 )
@@ -46,7 +47,8 @@ def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
         return
     with settling(profile, run, RUNBOOK) as journal:
         if journal is not None:
-            finish(profile, read_begun_plan(journal, CleanupPlan), journal)
+            begun = read_begun_plan(journal, CleanupPlan)
+            finish(profile, hold_as_today(begun, profile.cleanup.rules), journal)
 
 
 def apply_plan(

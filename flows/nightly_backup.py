@@ -28,7 +28,7 @@ from tasks.records.plans import BackupOrder, BackupPlan, PlannedPart
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run, observe_run, read_clock
 from tasks.saving import save_set
-from tasks.verification import reread_set
+from tasks.verification import reread_manifest, reread_set
 
 
 @flow(name="nightly-backup", flow_run_name="{service}")
@@ -135,10 +135,14 @@ def _verify(
 ) -> None:
     """Prove what was published from outside, by reading it all back; raise if anything is wrong with it."""
     began = read_clock()
-    findings = judge_set(
-        manifest, history.sets, profile.backup.size_factor, accept_changed_size=order.accept_changed_size
-    ) + reread_set(profile, manifest)
-    backup_sets.record_verdict(profile, manifest.set_id, "reread", findings, began)
+    findings = (
+        *judge_set(
+            manifest, history.sets, profile.backup.size_factor, accept_changed_size=order.accept_changed_size
+        ),
+        *reread_manifest(manifest, backup_sets.locate_set(profile, manifest.set_id)),
+        *reread_set(profile, manifest),
+    )
+    backup_sets.record_verdict(profile, manifest, "reread", findings, began)
     if findings:
         publish_findings(profile.name, manifest.set_id, findings, runbook=f"{order.kind}-backup")
         raise DamagedSetError(

@@ -55,11 +55,11 @@ def _watch_by_profiler(profile: ServiceProfile, run: Run, window: Window) -> Wat
     if former.has_filter:
         raise ProfilerRefusedError("somebody gave it a filter, which is left alone")
     if records_enough(former, window.slow_milliseconds):
-        _follow_profile(profile, window, watched)
+        _follow_profile(profile, former.member, window, watched)
         watched.proof = "The profiler was on before, and was left alone"
         return watched
     with _profiling(profile, run, former, window.slow_milliseconds, watched):
-        _follow_profile(profile, window, watched)
+        _follow_profile(profile, former.member, window, watched)
     return watched
 
 
@@ -72,7 +72,7 @@ def _profiling(
     journal.write(PROFILING, run=run.name, former=former.model_dump(mode="json"))
     record_event(profile, run, RUNBOOK, "began", outcome=f"profiling over {slow_milliseconds} ms")
     try:
-        open_profiler(profile).turn_on(slow_milliseconds)
+        open_profiler(profile, former.member).turn_on(slow_milliseconds)
         yield
     except ProfilerRefusedError:
         journal.close("The server refused to profile: nothing was changed.")
@@ -132,8 +132,8 @@ def _put_back(
     return said
 
 
-def _follow_profile(profile: ServiceProfile, window: Window, watched: Watched) -> None:
-    with open_profiler(profile).follow() as follower:
+def _follow_profile(profile: ServiceProfile, member: str, window: Window, watched: Watched) -> None:
+    with open_profiler(profile, member).follow() as follower:
         following = _Following(follower, window.slow_milliseconds, watched.collector)
         window.pass_by(following.look, _LOOK_SECONDS)
         following.look(whole=True)

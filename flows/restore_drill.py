@@ -74,7 +74,7 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
         if not differences:
             differences = _restore_and_compare(profile, server, scratch, manifest)
         seconds = (read_clock() - began).total_seconds()
-        verdict = backup_sets.record_verdict(profile, set_id, "drill", differences, run.started)
+        verdict = backup_sets.record_verdict(profile, manifest, "drill", differences, run.started)
     publish_drill(manifest, verdict, seconds, differences)
     if differences:
         raise DamagedSetError(f"{service}: set {set_id} failed its restore drill. {' '.join(differences)}")
@@ -94,9 +94,10 @@ def _drop_leftovers(profile: ServiceProfile, server: ScratchServer) -> None:
 def _restore_and_compare(
     profile: ServiceProfile, server: ScratchServer, scratch: str, manifest: Manifest
 ) -> tuple[str, ...]:
+    location = backup_sets.locate_set(profile, manifest.set_id)
     try:
-        server.restore(scratch, manifest, backup_sets.locate_set(profile, manifest.set_id))
-        return compare_restored(manifest, server.observe(scratch))
+        server.restore(scratch, manifest, location)
+        return compare_restored(manifest, server.observe(scratch, manifest, location))
     except DamagedSetError as error:
         return (str(error),)
     finally:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from flows.decisions.comparison import compare_restored
+from flows.decisions.comparison import compare_asleep, compare_restored
 from flows.decisions.drift import find_drift
 from flows.decisions.refusal import Refusal
 from flows.decisions.restore_plan import RestoreFacts, RestorePlan, plan_restore, say_restored
@@ -117,7 +117,7 @@ def _restore_beside(
     for leftover in plan.leftovers:
         server.drop(leftover)
     server.restore_beside(plan.beside, manifest, backup_sets.locate_set(profile, plan.set_id))
-    _compare(server, plan.beside, manifest)
+    _require_same(plan.beside, manifest, compare_asleep(manifest, server.observe(plan.beside)))
 
 
 def _swap_and_prove(  # noqa: PLR0913, PLR0917  all that a swap rests on
@@ -135,8 +135,9 @@ def _swap_and_prove(  # noqa: PLR0913, PLR0917  all that a swap rests on
     saved = _save_first(profile, plan, journal, lease) if plan.saves_first else ""
     lease.check()
     server.swap_in(plan.beside, plan.aside, journal)
-    if server.moves_data:
-        _compare(server, plan.real, manifest)
+    moved = server.observe_moved(manifest, backup_sets.locate_set(profile, plan.set_id))
+    if moved is not None:
+        _require_same(plan.real, manifest, compare_restored(manifest, moved))
     journal.write("starting")
     run_application_command(profile, profile.application.migrate_command, "migrate the database")
     start_application(profile)
@@ -158,8 +159,8 @@ def _save_first(profile: ServiceProfile, plan: RestorePlan, journal: Journal, le
         ) from error
 
 
-def _compare(server: SwapServer, database: str, manifest: Manifest) -> None:
-    if differences := compare_restored(manifest, server.observe(database)):
+def _require_same(database: str, manifest: Manifest, differences: tuple[str, ...]) -> None:
+    if differences:
         raise DamagedSetError(f"{database} is not what set {manifest.set_id} holds. {' '.join(differences)}")
 
 

@@ -12,6 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tasks.errors import AccessDeniedError, ConfigurationError, DamagedSetError, SourceError
+from tasks.host_errors import naming_file
 from tasks.records.application import Application
 from tasks.records.backup import ApplicationContent, ApplicationFacts
 from tasks.retrying import retried
@@ -89,7 +90,9 @@ def list_files(directory: Path, excluded: Sequence[str]) -> Iterator[Path]:
 
 
 def _archive(directory: Path, excluded: Sequence[str], inventory: _Inventory) -> Iterator[bytes]:
-    if not directory.is_dir():
+    with naming_file(directory):
+        is_there = directory.is_dir()
+    if not is_there:
         raise ConfigurationError(
             f"The application's directory {directory} does not exist: correct application.directory."
         )

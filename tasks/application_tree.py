@@ -36,11 +36,12 @@ def observe_tree(profile: ServiceProfile, since: datetime) -> TreeFacts:
     Raise ``AccessDeniedError`` if it cannot be read, ``ConfigurationError`` if its parent is not there.
     """
     directory = Path(os.path.realpath(profile.application.directory))
-    if not directory.parent.is_dir():
-        raise ConfigurationError(
-            f"{profile.name}: {directory.parent} does not exist: make it, or correct application.directory."
-        )
     with naming_file(directory):
+        if not directory.parent.is_dir():
+            raise ConfigurationError(
+                f"{profile.name}: {directory.parent} does not exist: make it, or correct "
+                "application.directory."
+            )
         is_folder = directory.is_dir()
         found = _list_times(directory, profile.application.exclude_from_backup) if is_folder else []
         status = directory.stat() if is_folder else None

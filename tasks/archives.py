@@ -5,7 +5,7 @@ What has no manifest is no archive. How to read one without us is in ``docs/refe
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -119,15 +119,9 @@ class ArchiveStore:
 
     def list_ids(self, rule: str) -> tuple[str, ...]:
         """Given a rule, return the ids of its archives, oldest first; no manifest is read."""
-        return tuple(archive_id for _, archive_id in self._published(rule))
-
-    def list_archives(self, rule: str | None = None) -> tuple[ArchiveManifest, ...]:
-        """Return the archives of a rule, or of all rules, oldest first.
-
-        Raise ``DamagedSetError`` if a manifest is none.
-        """
-        found = sorted(self._published(rule), key=lambda archive: archive[::-1])
-        return tuple(self.read_manifest(of_rule, archive_id) for of_rule, archive_id in found)
+        keys = self._store.list_keys(self._layout.of_rule(rule))
+        found = (self._layout.archive_of(stored.key) for stored in keys)
+        return tuple(archive_id for _, archive_id in filter(None, found))
 
     def read_manifest(self, rule: str, archive_id: str) -> ArchiveManifest:
         """Given an archive, return its manifest.
@@ -152,12 +146,6 @@ class ArchiveStore:
         for part in manifest.parts:
             if part.key != self._layout.part(rule, archive_id, part.number, manifest.kind):
                 raise DamagedSetError(f"{place} names {part.key}, which is none of its parts.")
-
-    def _published(self, rule: str | None) -> Iterator[tuple[str, str]]:
-        prefix = self._layout.root if rule is None else self._layout.of_rule(rule)
-        for stored in self._store.list_keys(prefix):
-            if (found := self._layout.archive_of(stored.key)) is not None:
-                yield found
 
     def _place(self, key: str) -> str:
         return f"{self._store.address}: {key}"

@@ -77,28 +77,27 @@ def probing(profile: ServiceProfile) -> Generator[Prober]:
 
 def measure(began: datetime, probes: tuple[_Probe, ...]) -> Availability:
     """Given requests in order, return for how long the service did not answer, at most."""
-    outages: list[float] = []
+    unavailable = 0.0
     last_good = probes[0].began if probes else 0.0
     is_out = False
     gaps = [0.0]
     for probe in probes:
         if probe.good:
             if is_out:
-                outages.append(probe.ended - last_good)
+                unavailable += probe.ended - last_good
             else:
                 gaps.append(probe.ended - last_good)
             last_good = probe.ended
         is_out = not probe.good
     if is_out:
-        outages.append(probes[-1].ended - last_good)
+        unavailable += probes[-1].ended - last_good
     lasted = timedelta(seconds=probes[-1].ended - probes[0].began if probes else 0.0)
     return Availability(
         began=began,
         ended=began + lasted,
         probes=len(probes),
         failed=sum(not probe.good for probe in probes),
-        unavailable_seconds=sum(outages),
-        longest_seconds=max(outages, default=0.0),
+        unavailable_seconds=unavailable,
         resolution_seconds=max(gaps),
     )
 

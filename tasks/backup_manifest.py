@@ -1,5 +1,6 @@
 """A manifest's bytes to its record, and a sentence for everything that may be wrong with them."""
 
+import hashlib
 import json
 
 from pydantic import ValidationError
@@ -11,6 +12,11 @@ from tasks.records.backup import FORMAT_VERSION, Manifest
 def format_manifest(manifest: Manifest) -> bytes:
     """Return the documented form of a manifest."""
     return manifest.model_dump_json(indent=2).encode() + b"\n"
+
+
+def hash_manifest(manifest: Manifest) -> str:
+    """Return the SHA-256 (hex) of the bytes that are written for a manifest."""
+    return hashlib.sha256(format_manifest(manifest)).hexdigest()
 
 
 def parse_manifest(content: bytes, place: str, service: str, set_id: str) -> Manifest:

@@ -12,7 +12,7 @@ from typing import Final
 
 from tasks.backup_layout import MANIFEST, Layout, format_set_id, is_set_id, set_lease
 from tasks.backup_manifest import format_manifest, parse_manifest
-from tasks.backup_survey import Pin, Survey, survey
+from tasks.backup_survey import Pin, survey
 from tasks.errors import AlreadyExistsError, ConfigurationError, DamagedSetError, NotFoundError, RefusedError
 from tasks.lease_generations import forget, generations, living_among
 from tasks.object_store import ObjectStore
@@ -95,11 +95,7 @@ class BackupRepository:
         return tuple(sorted(manifests - {self._layout.part_of(stored.key)[1] for stored in tombstones}))
 
     def state(self, now: datetime) -> RepositoryState:
-        """Return all sets, and what is unfinished. Sets with unreadable manifests are only in ``survey``."""
-        return self.survey(now).state
-
-    def survey(self, now: datetime) -> Survey:
-        """Return the state, and the sets whose manifest cannot be read, with the reason."""
+        """Return all sets, what is unfinished, and which sets cannot be read, each with the reason."""
         return survey(self._store, self._layout, now)
 
     def record_verification(self, verification: Verification) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from prefect.logging import get_run_logger
 
 from tasks.backup_layout import Layout
+from tasks.backup_manifest import hash_manifest
 from tasks.backup_repository import BackupRepository
 from tasks.leases import HeldLease, hold_lease
 from tasks.opening_stores import open_store
@@ -106,23 +107,25 @@ def publish_set(profile: ServiceProfile, manifest: Manifest) -> None:
 @retried
 def record_verdict(
     profile: ServiceProfile,
-    set_id: str,
+    manifest: Manifest,
     kind: Literal["reread", "drill"],
     findings: tuple[str, ...],
     began: datetime,
 ) -> Verification:
     """Given what a verification that began then found, write it beside the set and return it.
 
-    No finding is a pass. The manifest is never touched again.
+    No finding is a pass. The manifest is never touched again: a reread's verdict says by which bytes it is
+    known.
     """
     ended = datetime.now(UTC)
     verdict = Verification(
-        set_id=set_id,
+        set_id=manifest.set_id,
         kind=kind,
         verified_at=ended,
         passed=not findings,
         findings=findings,
         seconds=(ended - began).total_seconds(),
+        manifest_sha256=hash_manifest(manifest) if kind == "reread" else None,
     )
     open_repository(profile).record_verification(verdict)
     return verdict

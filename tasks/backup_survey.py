@@ -1,5 +1,6 @@
 """All that a repository holds of a service, from one listing and a few small reads side by side."""
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,14 @@ from tasks.backup_manifest import parse_manifest
 from tasks.errors import DamagedSetError, NotFoundError
 from tasks.lease_generations import living_among
 from tasks.object_store import ObjectStore, StoredKey
-from tasks.records.backup import Manifest, RepositoryState, SetSummary, UnfinishedSet, Verification
+from tasks.records.backup import (
+    Manifest,
+    RepositoryState,
+    SetSummary,
+    UnfinishedSet,
+    UnreadableSet,
+    Verification,
+)
 from tasks.records.lease import Lease
 
 READERS: Final = 8
@@ -29,23 +37,6 @@ class Pin(BaseModel):
     pinned_at: datetime
 
 
-@dataclass(frozen=True)
-class UnreadableSet:
-    """A set with a manifest that we cannot read: no backup to rely on, and nothing to throw away."""
-
-    set_id: str
-    last_written_at: datetime
-    reason: str
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What the repository holds, and what of it nobody can judge."""
-
-    state: RepositoryState
-    unreadable: tuple[UnreadableSet, ...]
-
-
 @dataclass
 class _Found:
     """The keys of one listing, sorted into what they are."""
@@ -58,19 +49,20 @@ class _Found:
     leases: list[StoredKey] = field(default_factory=list)
 
 
-def survey(store: ObjectStore, layout: Layout, moment: datetime) -> Survey:
+def survey(store: ObjectStore, layout: Layout, moment: datetime) -> RepositoryState:
     """Given a repository and the moment at which leases are judged, return what is there."""
     found = _sort(layout, store.list_keys(layout.root))
     alive = sorted(found.manifests - set(found.tombstones))
     read = _Reader(store, layout)
     with ThreadPoolExecutor(READERS) as pool:
-        manifests = dict(zip(alive, pool.map(read.manifest, alive), strict=True))
-        newest = {key: name for key, name in found.verifications.items() if key[0] in manifests}
+        newest = {key: name for key, name in found.verifications.items() if key[0] in found.manifests}
         verdicts = dict(zip(newest, pool.map(read.verdict, newest.values()), strict=True))
+        rereads = [verdicts.get((set_id, "reread")) for set_id in alive]
+        manifests = dict(zip(alive, pool.map(read.manifest, alive, rereads), strict=True))
         pinned = {set_id: key for set_id, key in found.pins.items() if set_id in manifests}
         pins = dict(zip(pinned, pool.map(read.pin, pinned.values()), strict=True))
     leases = living_among(store, layout.service, _leases_of(layout, found.leases, alive), moment)
-    state = RepositoryState(
+    return RepositoryState(
         service=layout.service,
         observed_at=moment,
         sets=tuple(
@@ -79,13 +71,12 @@ def survey(store: ObjectStore, layout: Layout, moment: datetime) -> Survey:
             if isinstance(manifest, Manifest)
         ),
         unfinished=_unfinished(found),
+        unreadable=tuple(
+            UnreadableSet(set_id=set_id, reason=reason)
+            for set_id, reason in manifests.items()
+            if isinstance(reason, str)
+        ),
     )
-    unreadable = tuple(
-        UnreadableSet(set_id, max(key.written_at for key in found.folders[set_id]), reason)
-        for set_id, reason in manifests.items()
-        if isinstance(reason, str)
-    )
-    return Survey(state, unreadable)
 
 
 def _sort(layout: Layout, keys: Iterable[StoredKey]) -> _Found:
@@ -160,16 +151,20 @@ class _Reader:
     store: ObjectStore
     layout: Layout
 
-    def manifest(self, set_id: str) -> Manifest | str | None:
-        """Return the manifest, or why it cannot be read."""
+    def manifest(self, set_id: str, reread: Verification | None) -> Manifest | str | None:
+        """Return the manifest, or why it is not what was written: with a digit flipped it may still parse."""
         key = self.layout.manifest(set_id)
-        content = self._read(key)
+        place, content = f"{self.store.address}: {key}", self._read(key)
         if content is None:
             return None
         try:
-            return parse_manifest(content, f"{self.store.address}: {key}", self.layout.service, set_id)
+            manifest = parse_manifest(content, place, self.layout.service, set_id)
         except DamagedSetError as error:
             return str(error)
+        written = None if reread is None else reread.manifest_sha256
+        if written not in {None, hashlib.sha256(content).hexdigest()}:
+            return f"{place} is damaged: its bytes are not those that were written."
+        return manifest
 
     def verdict(self, key: str) -> Verification | None:
         """Return what a verification found; one that cannot be read proves nothing."""

@@ -4,7 +4,7 @@ Every step is in the journal when it is done, so that a killed run is finished b
 that is not in the archive, and nothing stays in the archive that was not deleted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Final
@@ -15,7 +15,7 @@ from tasks.application_comfort import await_comfort, has_passed
 from tasks.archives import ArchiveStore, open_archives
 from tasks.cleanup_progress import ARCHIVED, CUT, DELETED, EMPTIED, PUBLISHED, Progress
 from tasks.cleanup_source import CleanupSource
-from tasks.errors import SourceError, SufferingError
+from tasks.errors import RunbookError, SourceError, UnreachableError
 from tasks.journal import Journal
 from tasks.opening_cleanup import open_cleanup_source
 from tasks.records.archive import ArchiveManifest, ArchivePart
@@ -96,8 +96,13 @@ class _Worker:
         if part is None:
             return
         entries = self._archives.read_part(part, self._profile.database.kind)
-        gone = [entry for batch in self._batches(entries) for entry in self._delete(batch)]
-        self._close_part(part, entries, gone)
+        try:
+            self._empty(part, entries, lambda _: True)
+        except UnreachableError:
+            raise
+        except RunbookError as error:
+            # It stays, and not in the archive: so nothing is left to finish, and whoever plans anew meets it.
+            get_run_logger().warning("%s: the rest of a part stays where it is: %s", self._rule.name, error)
 
     def publish(self) -> CleanedRule:
         """Write the manifest of what was archived, or throw away what never became a part."""
@@ -127,23 +132,47 @@ class _Worker:
     def _delete_part(
         self, part: ArchivePart | None, entries: Sequence[bytes], deadline: datetime | None
     ) -> bool:
+        def may_go_on(gone: Sequence[bytes]) -> bool:
+            return await_comfort(self._profile, self._source, None if gone else deadline)
+
+        return bool(self._empty(part, entries, may_go_on)) or not has_passed(deadline)
+
+    def _empty(
+        self,
+        part: ArchivePart | None,
+        entries: Sequence[bytes],
+        may_go_on: Callable[[Sequence[bytes]], bool],
+    ) -> Sequence[bytes]:
+        """Delete batch by batch, return what is gone; whatever ends it, the archive holds that and no more.
+
+        Only a server that went away leaves the part open: what it did last is seen when it is back.
+        """
         gone: list[bytes] = []
         try:
             for batch in self._batches(entries):
-                if not await_comfort(self._profile, self._source, None if gone else deadline):
+                if not may_go_on(gone):
                     break
-                gone += self._delete(batch)
-        except SufferingError:
+                self._delete(batch, gone)
+        except UnreachableError:
+            raise
+        except RunbookError:
             self._close_part(part, entries, gone)
             raise
         self._close_part(part, entries, gone)
-        return bool(gone) or not has_passed(deadline)
+        return gone
 
-    def _delete(self, batch: Sequence[bytes]) -> Sequence[bytes]:
-        """Delete a batch and return which of its entries are gone; the others were changed meanwhile."""
-        deleted = self._source.delete(self._rule, self._work.cutoff, batch)
+    def _delete(self, batch: Sequence[bytes], gone: list[bytes]) -> None:
+        """Delete a batch and add what is gone of it; the others were changed meanwhile, or are kept."""
+        try:
+            deleted = self._source.delete(self._rule, self._work.cutoff, batch)
+        except UnreachableError:
+            raise
+        except RunbookError:
+            # A server may refuse at the end, when it has done it already.
+            gone += self._find_gone(batch)
+            raise
         self._progress.write(DELETED, deleted=deleted)
-        return batch if deleted == len(batch) else tuple(self._find_gone(batch))
+        gone += batch if deleted == len(batch) else self._find_gone(batch)
 
     def _find_gone(self, batch: Sequence[bytes]) -> Iterator[bytes]:
         missing, otherwise = self._source.compare(self._rule.source, self._work.columns, batch)

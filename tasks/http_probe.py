@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import httpx
 from prefect import task
@@ -150,18 +149,8 @@ def _tell(url: str, found: Exchange) -> HealthAnswer:
         problem=problem,
         status_code=found.status_code or None,
         failure=found.failure,
-        reported_at=read_moment(fields.get("timestamp")),
         error=shorten(mask(str(error), frozenset())) if problem and error else None,
     )
-
-
-def read_moment(said: object) -> datetime | None:
-    """Given what a body says as time, return the moment; None unless it says one with its offset."""
-    try:
-        moment = datetime.fromisoformat(said) if isinstance(said, str) else None
-    except ValueError:
-        return None
-    return moment.astimezone(UTC) if moment is not None and moment.tzinfo is not None else None
 
 
 def _refuse_given_up(profile: ServiceProfile) -> None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tasks.errors import LeaseHeldError, LeaseLostError, RunbookError
-from tasks.lease_generations import acquire, is_ours, living_among, write_again
+from tasks.lease_generations import acquire, is_ours, write_again
 from tasks.object_store import ObjectStore
 from tasks.process_identity import this_process
 from tasks.records.lease import Lease
@@ -144,11 +144,6 @@ def hold_lease(  # noqa: PLR0913  what a lease says of itself, and how long to w
         except RunbookError as error:
             # It ends by itself; what was done under it is not undone by that.
             _log.warning("The lease %s could not be released: %s", name, error)
-
-
-def living_leases(store: ObjectStore, service: str, now: Clock = utc_now) -> dict[str, Lease]:
-    """Given a store, return the service's leases that are held now, by name."""
-    return living_among(store, service, store.list_keys(f"{service}/leases/"), now())
 
 
 def _wait_for(attempt: Callable[[], Lease], wait: timedelta, on_wait: Callable[[str], object]) -> Lease:

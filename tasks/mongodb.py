@@ -1,8 +1,10 @@
 """MongoDB: connections, and the one table from its driver's errors to ours."""
 
+import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
@@ -39,12 +41,16 @@ _MALFORMED = (
 )
 _SELECTION_MILLISECONDS = 5_000
 _SOCKET_MILLISECONDS = 60_000
+_PREFERENCES = {"readpreference", "readpreferencetags", "maxstalenessseconds"}
 
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _AUTHENTICATION_FAILED = 18
 _UNAUTHORIZED = 13
 _OUT_OF_DISK_SPACE = 14031
 _SNAPSHOT_GONE = {239, 246, 251}
+# After these words come values of a document, which may be personal data.
+_VALUES = re.compile(r" dup key:|geo keys:")
+_INDEX = re.compile(r"index: (\S+)")
 
 
 def database_of(url: str) -> str:
@@ -67,12 +73,35 @@ def host_of(url: str) -> str:
     return ",".join(f"{host}:{port}" for host, port in parse_uri(url, validate=False)["nodelist"])
 
 
+def address_member(url: str, member: str) -> str:
+    """Given the URL of a replica set, return that of one member alone; without a member, the URL itself."""
+    if not member:
+        return url
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    options = [pair for pair in parts.query.split("&") if pair and not pair.startswith("directConnection=")]
+    # A URL with a name of the DNS instead of hosts implies these.
+    implied = ["tls=true", "authSource=admin"] if parts.scheme == "mongodb+srv" else []
+    given = {pair.partition("=")[0] for pair in options}
+    options += [pair for pair in implied if pair.partition("=")[0] not in given]
+    query = "&".join([*options, "directConnection=true"])
+    return urlunsplit(("mongodb", f"{user}{at}{member}", parts.path or "/", query, ""))
+
+
+def find_member(client: Client) -> str:
+    """Return the member of a replica set that a client works with; "" if it is the only one in reach."""
+    if client.topology_description.topology_type_name == "Single":
+        return ""
+    return str(client.admin.command("hello").get("me", ""))
+
+
 @contextmanager
 def connect(url: str, *, patient: bool = False) -> Generator[Client]:
     """Open a client for the URL, with timeouts; the driver's errors leave as ours.
 
-    A patient one waits for an answer as long as the connection lives: to index or drop a large collection
-    takes minutes.
+    It reads from the primary, whatever the URL prefers: what is decided and proved rests on what is there
+    now, and a transaction reads nowhere else. A patient one waits for an answer as long as the connection
+    lives: to index or drop a large collection takes minutes.
     """
     database_of(url)
     with translated(f"MongoDB at {host_of(url)}"), _open(url, patient=patient) as client:
@@ -83,7 +112,7 @@ def connect(url: str, *, patient: bool = False) -> Generator[Client]:
 def _open(url: str, *, patient: bool) -> Client:
     try:
         return MongoClient(
-            url,
+            _without_preference(url),
             serverSelectionTimeoutMS=_SELECTION_MILLISECONDS,
             connectTimeoutMS=_SELECTION_MILLISECONDS,
             socketTimeoutMS=None if patient else _SOCKET_MILLISECONDS,
@@ -94,6 +123,14 @@ def _open(url: str, *, patient: bool) -> Client:
             f"The MongoDB URL names a file that cannot be read, {error.filename}: see its tlsCAFile and "
             "tlsCertificateKeyFile."
         ) from None
+
+
+def _without_preference(url: str) -> str:
+    parts = urlsplit(url)
+    options = [
+        option for option in parts.query.split("&") if option.partition("=")[0].lower() not in _PREFERENCES
+    ]
+    return urlunsplit(parts._replace(query="&".join(options)))
 
 
 @contextmanager
@@ -113,7 +150,7 @@ def translated(where: str) -> Generator[None]:
 
 def _judge_failure(where: str, error: OperationFailure) -> RunbookError:
     details: Mapping[str, Any] = error.details or {}
-    reason = str(details.get("errmsg", "no reason given"))
+    reason, code = _find_reason(details, error.code)
     if error.code == _AUTHENTICATION_FAILED:
         return AccessDeniedError(
             f"{where} refuses the user or the password of the URL: compare them with the server's."
@@ -127,4 +164,13 @@ def _judge_failure(where: str, error: OperationFailure) -> RunbookError:
             f"{where} no longer holds the moment that was being saved ({reason}): raise "
             "transactionLifetimeLimitSeconds or minSnapshotHistoryWindowInSeconds on the server."
         )
-    return SourceError(f"{where} refused: {reason} (code {error.code})")
+    return SourceError(f"{where} refused: {reason} (code {code}).")
+
+
+def _find_reason(details: Mapping[str, Any], code: int | None) -> tuple[str, int | None]:
+    """Return what the server says without a document's values; of many inserts, what it says of the first."""
+    if not details.get("writeErrors"):
+        return _VALUES.split(str(details.get("errmsg", "no reason given")))[0], code
+    first = details["writeErrors"][0]
+    index = _INDEX.search(str(first.get("errmsg")))
+    return f"a document, by its index {index[1]}" if index else "a document", first.get("code", code)

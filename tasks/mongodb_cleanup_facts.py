@@ -142,9 +142,11 @@ def _find_newest(collection: Collection[dict[str, Any]], field: str) -> datetime
 
 def measure_collection(collection: Collection[dict[str, Any]]) -> tuple[int, int]:
     """Return how many documents there are, and what they and their indexes take on the disk."""
-    (stats,) = collection.aggregate([{"$collStats": {"storageStats": {}}}])
-    storage = stats["storageStats"]
-    return int(storage["count"]), int(storage.get("storageSize", 0)) + int(storage.get("totalIndexSize", 0))
+    # A sharded collection has statistics on each shard.
+    shards = [found["storageStats"] for found in collection.aggregate([{"$collStats": {"storageStats": {}}}])]
+    return sum(int(found["count"]) for found in shards), sum(
+        int(found.get("storageSize", 0)) + int(found.get("totalIndexSize", 0)) for found in shards
+    )
 
 
 def _count_months(

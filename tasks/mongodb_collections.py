@@ -1,6 +1,11 @@
-"""Make a MongoDB collection as it was elsewhere: its options, its documents byte for byte, its indexes."""
+"""Make a MongoDB collection as it was elsewhere: its options, its documents byte for byte, its indexes.
 
-from collections.abc import Iterator, Sequence
+A server deletes what has expired within a minute, in whatever database it lies, and what comes out of a
+backup often has. So nothing made here expires before ``wake_expiry``: until then documents can be compared.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import WriteConcern
@@ -12,12 +17,15 @@ from tasks.streams import quick_thread_switches, read_ahead
 _MAJORITY = WriteConcern("majority")
 # Reported by servers, and refused by those since 4.0.
 _NO_OPTION = "autoIndexId"
+_EXPIRY = "expireAfterSeconds"
 
 
 def make_collection(client: Client, database: str, shape: CollectionShape) -> None:
-    """Make the empty collection, or the view, with its options."""
+    """Make the empty collection, or the view, with its options; what it holds does not expire yet."""
     options = {key: value for key, value in shape.options.items() if key != _NO_OPTION}
     client[database].command({"create": shape.name, **options})
+    if _EXPIRY in options:
+        client[database].command({"collMod": shape.name, _EXPIRY: "off"})
 
 
 def fill_collection(
@@ -36,11 +44,24 @@ def fill_collection(
 
 
 def make_indexes(client: Client, database: str, shape: CollectionShape) -> None:
-    """Build the indexes, but those that came with the collection."""
-    indexes = [
+    """Build the indexes, but those that came with the collection and those by which documents expire."""
+    _build(client, database, shape, [index for index in shape.indexes if _EXPIRY not in index])
+
+
+def wake_expiry(client: Client, database: str, shape: CollectionShape) -> None:
+    """Let documents expire from now on as the shape says; done twice it does no harm."""
+    _build(client, database, shape, [index for index in shape.indexes if _EXPIRY in index])
+    if _EXPIRY in shape.options:
+        client[database].command({"collMod": shape.name, _EXPIRY: shape.options[_EXPIRY]})
+
+
+def _build(
+    client: Client, database: str, shape: CollectionShape, indexes: Sequence[Mapping[str, Any]]
+) -> None:
+    wanted = [
         {key: value for key, value in index.items() if key != "ns"}
-        for index in shape.indexes
+        for index in indexes
         if index["name"] != "_id_" and not index.get("clustered")
     ]
-    if indexes:
-        client[database].command({"createIndexes": shape.name, "indexes": indexes})
+    if wanted:
+        client[database].command({"createIndexes": shape.name, "indexes": wanted})

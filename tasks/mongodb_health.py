@@ -12,6 +12,7 @@ from tasks.environment_file import read_variable
 from tasks.errors import AccessDeniedError, RunbookError, SourceError
 from tasks.mongodb import Client, connect, database_of, translated
 from tasks.mongodb_index_listing import list_collections
+from tasks.mongodb_replication import list_delays, read_replica_set
 from tasks.records.database_health import (
     Blocked,
     CacheReads,
@@ -19,7 +20,6 @@ from tasks.records.database_health import (
     DatabaseHealth,
     Disk,
     RelationSize,
-    Replica,
     Replication,
     Session,
     Sessions,
@@ -35,7 +35,6 @@ _SECONDS = 10
 # Each of them is asked for by itself.
 _SIZES_SECONDS = 60
 _NOT_REPLICATED = re.compile(r"not running with --replSet|no replset config", re.IGNORECASE)
-_PRIMARY, _SECONDARY, _ARBITER = 1, 2, 7
 _COMMAND = re.compile(r"[A-Za-z_]{1,40}")
 # What drivers leave open on purpose, and what has to take its time.
 _STANDING = {"hello", "ismaster", "isMaster", "none", "createIndexes"}
@@ -167,42 +166,7 @@ def _list_replicas(client: Client) -> Replication:
         if _NOT_REPLICATED.search(str(error)):
             return Replication()
         raise
-    return read_replica_set(status, _list_delays(client) if len(status["members"]) > 1 else {})
-
-
-def _list_delays(client: Client) -> dict[str, float]:
-    """Return the members that are behind on purpose, and by how much."""
-    config = client.admin.command("replSetGetConfig")["config"]
-    # Servers before 5.0 call it otherwise.
-    delays = (
-        (one["host"], one.get("secondaryDelaySecs", one.get("slaveDelay"))) for one in config["members"]
-    )
-    return {host: float(seconds) for host, seconds in delays if seconds}
-
-
-def read_replica_set(status: Document, delays: Mapping[str, float]) -> Replication:
-    """Given what ``replSetGetStatus`` answers and who is behind on purpose, return who follows."""
-    members = status["members"]
-    newest = max((member["optimeDate"] for member in members if member["state"] == _PRIMARY), default=None)
-    return Replication(
-        has_primary=newest is not None,
-        replicas=tuple(
-            Replica(
-                name=member["name"],
-                state=member["stateStr"],
-                healthy=bool(member["health"]) and member["state"] in {_SECONDARY, _ARBITER},
-                lag_seconds=_lag(newest, member, delays.get(member["name"], 0.0)),
-            )
-            for member in members
-            if member["state"] != _PRIMARY
-        ),
-    )
-
-
-def _lag(newest: datetime | None, member: Document, on_purpose: float) -> float | None:
-    if newest is None or member["state"] != _SECONDARY or "optimeDate" not in member:
-        return None
-    return float(max(0.0, (newest - member["optimeDate"]).total_seconds() - on_purpose))
+    return read_replica_set(status, list_delays(client) if len(status["members"]) > 1 else {})
 
 
 def read_cache(status: Document) -> CacheReads:

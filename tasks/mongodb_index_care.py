@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import pymongo
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from tasks.credentials import resolve
-from tasks.mongodb import Client, connect, database_of
+from tasks.mongodb import Client, address_member, connect, database_of
 from tasks.mongodb_index_listing import list_collections, list_indexes
 from tasks.records.index_care import CareAct, CollectionSpace, IndexCareFacts, IndexUseFacts
 from tasks.records.indexes import IndexFacts
@@ -170,18 +169,3 @@ def read_reusable(stats: Mapping[str, Any]) -> int:
 
 def _is_primary(hello: Mapping[str, Any]) -> bool:
     return "setName" in hello and bool(hello.get("isWritablePrimary"))
-
-
-def address_member(url: str, member: str) -> str:
-    """Given the URL of a replica set, return that of one member alone; without a member, the URL itself."""
-    if not member:
-        return url
-    parts = urlsplit(url)
-    user, at, _ = parts.netloc.rpartition("@")
-    options = [pair for pair in parts.query.split("&") if pair and not pair.startswith("directConnection=")]
-    # A URL with a name of the DNS instead of hosts implies these.
-    implied = ["tls=true", "authSource=admin"] if parts.scheme == "mongodb+srv" else []
-    given = {pair.partition("=")[0] for pair in options}
-    options += [pair for pair in implied if pair.partition("=")[0] not in given]
-    query = "&".join([*options, "directConnection=true"])
-    return urlunsplit(("mongodb", f"{user}{at}{member}", parts.path or "/", query, ""))

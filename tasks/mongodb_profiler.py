@@ -1,7 +1,8 @@
 """MongoDB's profiler: its settings, what it wrote down, and the operations at work where it may not be used.
 
 The level is a database's own; the threshold and the sampling rate are its whole server's, so all three are
-put back. https://www.mongodb.com/docs/manual/reference/command/profile/
+put back, on the member of a replica set that was profiled: after an election, another one answers to the
+URL. https://www.mongodb.com/docs/manual/reference/command/profile/
 """
 
 from collections.abc import Generator
@@ -15,7 +16,7 @@ from pymongo.errors import OperationFailure
 from tasks.credentials import resolve
 from tasks.environment_file import read_variable
 from tasks.errors import RefusedError, SourceError
-from tasks.mongodb import Client, connect, database_of
+from tasks.mongodb import Client, address_member, connect, database_of, find_member
 from tasks.records.section import Reference
 from tasks.records.service import ServiceProfile
 from tasks.records.slow_queries import Document, ProfileExcerpt, ProfilerSettings
@@ -45,18 +46,21 @@ class MongodbProfiler:
     Each method opens a connection of its own: what it reads back, the server says anew.
     """
 
-    def __init__(self, admin_url: Reference, url: str) -> None:
-        """Learn the database's name from the application's own URL; nothing is opened yet."""
-        self._admin_url, self._database = admin_url, database_of(url)
+    def __init__(self, admin_url: Reference, url: str, member: str = "") -> None:
+        """Learn the database's name from the application's own URL; nothing is opened yet.
+
+        Without a member, it is the primary's profiler.
+        """
+        self._admin_url, self._database, self._member = admin_url, database_of(url), member
 
     @contextmanager
     def _open(self) -> Generator[tuple[Client, Database[Document]]]:
-        with connect(resolve(self._admin_url)) as client:
+        with connect(address_member(resolve(self._admin_url), self._member)) as client:
             yield client, client[self._database]
 
     def observe(self) -> ProfilerSettings:
         """Return the settings as they are; raise ``ProfilerRefusedError`` if the server does not tell."""
-        with self._open() as (_, database):
+        with self._open() as (client, database):
             try:
                 said = database.command({"profile": -1})
             except OperationFailure as error:
@@ -64,12 +68,14 @@ class MongodbProfiler:
                     raise
                 raise ProfilerRefusedError(_REFUSALS[error.code]) from None
             names = database.list_collection_names(filter={"name": COLLECTION})
+            member = find_member(client)
         return ProfilerSettings(
             level=int(said["was"]),
             slow_milliseconds=int(said["slowms"]),
             sample_rate=float(said.get("sampleRate", 1.0)),
             has_filter="filter" in said,
             has_collection=COLLECTION in names,
+            member=self._member or member,
         )
 
     def turn_on(self, slow_milliseconds: int) -> None:
@@ -94,9 +100,10 @@ class MongodbProfiler:
             )
 
     def drop_collection(self) -> None:
-        """Drop ``system.profile``; the server refuses that while it writes there."""
-        with self._open() as (_, database):
-            database.drop_collection(COLLECTION)
+        """Drop ``system.profile``, as only a primary can; it refuses that while it writes there."""
+        with self._open() as (client, database):
+            if client.admin.command("hello").get("isWritablePrimary", True):
+                database.drop_collection(COLLECTION)
 
     @contextmanager
     def follow(self) -> Generator["Follower"]:
@@ -152,9 +159,10 @@ class Follower:
             ) from None
 
 
-def open_profiler(profile: ServiceProfile) -> MongodbProfiler:
-    """Given a service on MongoDB, return its profiler; nothing is opened yet."""
-    return MongodbProfiler(profile.database.admin_url, read_variable(profile, profile.database.url_variable))
+def open_profiler(profile: ServiceProfile, member: str = "") -> MongodbProfiler:
+    """Given a service on MongoDB, return its primary's profiler, or a member's; nothing is opened yet."""
+    url = read_variable(profile, profile.database.url_variable)
+    return MongodbProfiler(profile.database.admin_url, url, member)
 
 
 @retried
@@ -170,7 +178,7 @@ def put_back_profiler(profile: ServiceProfile, former: ProfilerSettings) -> str:
     What the profiler wrote down goes where it was not there before. Raise ``SourceError`` if the server has
     other settings then.
     """
-    profiler = open_profiler(profile)
+    profiler = open_profiler(profile, former.member)
     profiler.put_back(former)
     now = profiler.observe()
     if _ours(now) != _ours(former):

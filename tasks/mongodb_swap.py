@@ -16,7 +16,7 @@ from tasks.credentials import resolve
 from tasks.errors import ConfigurationError, RefusedError, SourceError
 from tasks.journal import Journal
 from tasks.mongodb import Client, connect, translated
-from tasks.mongodb_collections import fill_collection, make_collection, make_indexes
+from tasks.mongodb_collections import fill_collection, make_collection, make_indexes, wake_expiry
 from tasks.mongodb_dump import ContentHash
 from tasks.mongodb_snapshot import LEFT_IN_PLACE, CollectionShape, list_shapes, open_reader
 from tasks.records.section import Reference
@@ -128,7 +128,7 @@ def _move(client: Client, journal: Journal, shape: CollectionShape, source: str,
         client[target].drop_collection(shape.name)
         try:
             with translated(f"MongoDB, copying {shape.name} from {source} to {target}"):
-                content = _copy(client, shape, source, target)
+                read, copied = _copy(client, shape, source, target)
         except SourceError as error:
             is_set_aside = not journal.has("set-aside") and not journal.has("putting-back")
             if not is_set_aside or shape.kind != "collection":
@@ -136,10 +136,8 @@ def _move(client: Client, journal: Journal, shape: CollectionShape, source: str,
             get_run_logger().warning("%s It stays in %s under another name.", error, source)
             _leave_in_place(client, journal, shape.name, source, target)
             return
-        _prove_copy(client, shape, source, target, content)
-        journal.write(
-            _COPIED, collection=shape.name, source=source, target=target, documents=content.documents
-        )
+        _prove_copy(client, shape, source, target, same=read == copied)
+        journal.write(_COPIED, collection=shape.name, source=source, target=target, documents=read[0])
     client[source].drop_collection(shape.name)
 
 
@@ -164,26 +162,25 @@ def _is_copied(journal: Journal, collection: str, source: str, target: str) -> b
     return any(entry.step == _COPIED and move.items() <= entry.facts.items() for entry in journal.entries)
 
 
-def _copy(client: Client, shape: CollectionShape, source: str, target: str) -> ContentHash:
-    """Copy a collection and return what was read of it."""
+def _copy(
+    client: Client, shape: CollectionShape, source: str, target: str
+) -> tuple[tuple[int, str], tuple[int, str]]:
+    """Copy a collection; return count and hash of the documents that were read, and of those in the copy."""
     make_collection(client, target, shape)
-    content = ContentHash()
+    read, copied = ContentHash(), ContentHash()
     if shape.kind != "view":
-        fill_collection(client, target, shape, content.pass_on(open_reader(client, source).read(shape)))
+        fill_collection(client, target, shape, read.pass_on(open_reader(client, source).read(shape)))
         make_indexes(client, target, shape)
-    return content
-
-
-def _prove_copy(
-    client: Client, shape: CollectionShape, source: str, target: str, before: ContentHash
-) -> None:
-    """Raise unless the copy reads like its source."""
-    after = ContentHash()
-    if shape.kind != "view":
         for batch in open_reader(client, target).read(shape):
-            after.add(batch)
+            copied.add(batch)
+        wake_expiry(client, target, shape)
+    return (read.documents, read.value), (copied.documents, copied.value)
+
+
+def _prove_copy(client: Client, shape: CollectionShape, source: str, target: str, *, same: bool) -> None:
+    """Raise unless the copy held the same documents and is the same kind of collection."""
     (copy,) = [found for found in list_shapes(client, target) if found.name == shape.name]
-    if (before.documents, before.value, _outline(shape)) != (after.documents, after.value, _outline(copy)):
+    if not same or _outline(shape) != _outline(copy):
         raise SourceError(
             f"{source}.{shape.name} is not the same once it is copied to {target}: its source was left as it "
             "is. See that the application is stopped and nobody else writes."

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tasks.errors import AlreadyExistsError, ConfigurationError, NotFoundError
+from tasks.errors import AlreadyExistsError, ConfigurationError, NotFoundError, UnreachableError
 from tasks.object_store import StoredKey
 from tasks.object_store_directory_errors import translated
 
@@ -29,19 +29,20 @@ class DirectoryStore:
     """An ``ObjectStore`` on a folder. It makes folders with mode 700 and files with mode 600."""
 
     def __init__(self, root: Path) -> None:
-        """Given the root folder, make it unless it is there.
+        """Given the root folder, which is there already.
 
-        Raise ``ConfigurationError`` if the folder above is missing too, as when a disk isn't mounted.
+        It is never made: where its disk is not mounted, that would be an empty store on the disk below. Raise
+        ``UnreachableError`` if it is missing.
         """
         self._root = root.absolute()
-        if not self._root.parent.is_dir():
-            raise ConfigurationError(
-                f"The backup folder {root} cannot be made because {self._root.parent} does not exist: "
-                "mount its disk, or correct the destination's url."
+        with translated(self._root, ""):
+            is_folder, is_there = self._root.is_dir(), self._root.exists()
+        if not is_there:
+            raise UnreachableError(
+                f"The backup folder {root} does not exist: mount its disk, or correct the destination's url. "
+                "For a new one make the folder once, on the mounted disk; no runbook does."
             )
-        with translated(self._root, ""), contextlib.suppress(FileExistsError):
-            self._root.mkdir(mode=FOLDER_MODE)
-        if not self._root.is_dir():
+        if not is_folder:
             raise ConfigurationError(f"The backup folder {root} is no folder: correct the destination's url.")
         self._real_root = self._root.resolve()
 

@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.http_exchange import Exchange, exchange
-from tasks.http_probe import read_moment
+from tasks.http_exchange import exchange
 from tasks.records.evidence import ClockReading
 from tasks.records.service import ServiceProfile
 from tasks.time_limits import run_together
@@ -49,8 +48,17 @@ def _list_places(profile: ServiceProfile) -> Iterator[tuple[str, str]]:
 def _read_application(url: str) -> ClockReading | None:
     found = exchange(url, _SECONDS)
     body = found.read_json()
-    moment = read_moment(body.get("timestamp")) if isinstance(body, dict) else None
-    return None if moment is None else _compare("application", moment, found, 0.0)
+    moment = _read_moment(body.get("timestamp")) if isinstance(body, dict) else None
+    return None if moment is None else compare_clock("application", moment, found.began, found.seconds)
+
+
+def _read_moment(said: object) -> datetime | None:
+    """Return the moment that a body says; None unless it says one with its offset."""
+    try:
+        moment = datetime.fromisoformat(said) if isinstance(said, str) else None
+    except ValueError:
+        return None
+    return moment if moment is not None and moment.tzinfo is not None else None
 
 
 def _read_header(source: str, url: str) -> ClockReading | None:
@@ -62,13 +70,17 @@ def _read_header(source: str, url: str) -> ClockReading | None:
     except ValueError:
         return None
     moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return _compare(source, moment + age + timedelta(seconds=_STEP / 2), found, _STEP / 2)
+    moment += age + timedelta(seconds=_STEP / 2)
+    return compare_clock(source, moment, found.began, found.seconds, _STEP / 2)
 
 
-def _compare(source: str, moment: datetime, found: Exchange, step: float) -> ClockReading:
-    middle = found.began + timedelta(seconds=found.seconds / 2)
+def compare_clock(
+    source: str, moment: datetime, began: datetime, seconds: float, step: float = 0.0
+) -> ClockReading:
+    """Given the moment that a clock told, and when and for how long it was asked, return how it differs."""
+    middle = began + timedelta(seconds=seconds / 2)
     return ClockReading(
         source=source,
         seconds=(moment - middle).total_seconds(),
-        uncertainty=found.seconds / 2 + step,
+        uncertainty=seconds / 2 + step,
     )

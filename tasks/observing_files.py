@@ -36,7 +36,9 @@ def observe_files(profile: ServiceProfile) -> ApplicationFacts:
     may not look, ``UnreachableError`` if Node.js does not manage to.
     """
     directory = profile.application.directory
-    if not directory.is_dir():
+    with naming_file(directory):
+        is_folder = directory.is_dir()
+    if not is_folder:
         raise ConfigurationError(
             f"{profile.name}: the application's directory {directory} does not exist: restore it, or correct "
             "application.directory."

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from tasks.errors import ConfigurationError, RunbookError
 from tasks.mongodb import Client, database_of
 from tasks.mongodb_health import list_sessions, read_connections
 from tasks.mongodb_refusals import CLOSED, judge_refusal
+from tasks.observing_clocks import compare_clock
 from tasks.reaching import Place, Reached, in_background, reach, wait_for
 from tasks.records.database_health import Connections, Sessions
 from tasks.records.evidence import DatabaseFacts
@@ -155,12 +156,14 @@ def _client(url: str, deadline: float) -> Generator[Client]:
 
 def _ask(client: Client, facts: DatabaseFacts, database: str, may_look: threading.Event) -> DatabaseFacts:
     """Ask for the time and for a document, as the application does."""
+    began, started = datetime.now(UTC), time.monotonic()
     greeting = _greet(client)
+    took = time.monotonic() - started
     names = client[database].list_collection_names(authorizedCollections=True)
     stored = sorted(name for name in names if not name.startswith("system."))
     facts = facts.model_copy(
         update={
-            "server_time": greeting["localTime"].replace(tzinfo=UTC),
+            "clock": compare_clock("the database", greeting["localTime"].replace(tzinfo=UTC), began, took),
             "is_empty": not stored,
             "connections": _look(client, lambda: read_connections(client.admin.command("serverStatus"))),
             "sessions": _look(client, lambda: list_sessions(client, own=True)),

@@ -3,11 +3,13 @@
 import threading
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import psycopg
 
 from tasks.credentials import resolve
 from tasks.errors import AccessDeniedError, ConfigurationError, RunbookError
+from tasks.observing_clocks import compare_clock
 from tasks.postgresql import Address, Parameters, dial, parse_url
 from tasks.postgresql_health import count_connections
 from tasks.postgresql_limits import Limits, limited
@@ -124,14 +126,16 @@ def _ask(
     """Ask for the time and for a row, as the application does: in one transaction, for the pooler's sake."""
     limits = Limits(_STATEMENT_SECONDS, _LOCK_SECONDS, _remaining(deadline), of_transaction=True)
     with limited(connection, limits):
-        now, is_empty = connection.execute(_IS_EMPTY.encode()).fetchone() or (None, None)
+        began, started = datetime.now(UTC), time.monotonic()
+        ((now, is_empty),) = connection.execute(_IS_EMPTY.encode())
+        took = time.monotonic() - started
         facts = DatabaseFacts(
             kind="postgresql",
             where=where,
             state="answers",
             seconds=0,
             is_empty=is_empty,
-            server_time=now,
+            clock=compare_clock("the database", now, began, took),
             connections=count_connections(connection),
             sessions=_list_sessions(connection),
         )

@@ -13,8 +13,8 @@ from tasks.records.service import Destination
 def open_store(destination: Destination) -> ObjectStore:
     """Given a destination, return its store; the keys are read here and kept nowhere else.
 
-    Raise ``ConfigurationError`` if a reference names nothing, the endpoint is no URL, or the folder above a
-    local one is missing; ``AccessDeniedError`` if a secret's file may not be read.
+    Raise ``ConfigurationError`` if a reference names nothing or the endpoint is no URL, ``AccessDeniedError``
+    if a secret's file may not be read, ``UnreachableError`` if a local folder is missing.
     """
     url = urlsplit(destination.url)
     if url.scheme == "file":

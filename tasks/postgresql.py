@@ -46,6 +46,10 @@ _PRISMA_PARAMETERS = {
     "sslpassword",
 }
 
+LOCKED = (
+    "kept us waiting for a lock until the lock timeout: see in pg_stat_activity which session holds it, and "
+    "end that one"
+)
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 BY_STATE: dict[str, tuple[type[RunbookError], str]] = {
     "28P01": (AccessDeniedError, "refuses the password: compare the URL with the server's"),
@@ -54,6 +58,7 @@ BY_STATE: dict[str, tuple[type[RunbookError], str]] = {
     "3D000": (ConfigurationError, "has no such database: correct the URL"),
     "53300": (UnreachableError, "has no connection left: see max_connections"),
     "53100": (StoreFullError, "has no disk space left"),
+    "55P03": (SourceError, LOCKED),
     "57P01": (UnreachableError, "is shutting down"),
     "57P03": (UnreachableError, "is starting up"),
 }

@@ -173,7 +173,8 @@ class PostgresqlCleanup:
                     f"{self._address}: a query on {source} took longer than {longest} and was ended: see "
                     "whether an index on the rule's time field is missing, or the server is under load."
                 ) from None
-            except psycopg.errors.ForeignKeyViolation as error:
+            # Since PostgreSQL 18, ON DELETE RESTRICT says the second.
+            except (psycopg.errors.ForeignKeyViolation, psycopg.errors.RestrictViolation) as error:
                 raise _explain_reference(source, error) from None
 
 
@@ -224,7 +225,7 @@ def _ask(connection: psycopg.Connection, expression: sql.SQL, *values: object) -
     return row[0] if row else None
 
 
-def _explain_reference(source: str, error: psycopg.errors.ForeignKeyViolation) -> RunbookError:
+def _explain_reference(source: str, error: psycopg.IntegrityError) -> RunbookError:
     constraint = f"foreign key {error.diag.constraint_name}"
     if str(error).startswith("insert"):
         return RefusedError(

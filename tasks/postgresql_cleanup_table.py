@@ -37,10 +37,15 @@ _INDEX = """
     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
     WHERE i.indrelid = %s AND a.attname = %s AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree'
     ORDER BY i.indnatts, c.relname LIMIT 1"""
+# A key to a partitioned table has one more entry for each partition, by which deleting there acts; a key of a
+# partitioned table has one for each of its partitions, which says nothing new.
 _REFERRING = """
-    SELECT format('%%I.%%I', n.nspname, c.relname), k.conname, k.confdeltype::text
+    SELECT format('%%I.%%I', n.nspname, c.relname), k.conname, k.confdeltype::text,
+           EXISTS (SELECT FROM pg_index i WHERE i.indrelid = k.conrelid AND i.indisvalid
+                   AND i.indpred IS NULL AND i.indkey[0] = ANY (k.conkey))
     FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE k.contype = 'f' AND k.confrelid = %s AND k.confdeltype IN ('c', 'n', 'd') AND k.conparentid = 0
+    WHERE k.contype = 'f' AND k.confrelid = %s
+      AND NOT EXISTS (SELECT FROM pg_constraint p WHERE p.oid = k.conparentid AND p.confrelid = k.confrelid)
     ORDER BY 1, 2"""
 _RULES = "SELECT rulename FROM pg_rewrite WHERE ev_class = %s AND ev_type = '4' ORDER BY 1"
 # 8 is TRIGGER_TYPE_DELETE in PostgreSQL's pg_trigger.h; of the replica's own triggers none fires here.
@@ -140,7 +145,8 @@ def list_obstacles(connection: psycopg.Connection, table: CleanupTable) -> tuple
         *(
             f"Deleting from {table} {_ACTIONS[action]}, in {other} (foreign key {constraint}), and no "
             "archive has that: make it ON DELETE RESTRICT, and clean that table by a rule before this one."
-            for other, constraint, action in referring
+            for other, constraint, action, _ in referring
+            if action in _ACTIONS
         ),
         *(
             f"{table} has the rule {rule} for DELETE: something else than deleting would happen."
@@ -151,9 +157,16 @@ def list_obstacles(connection: psycopg.Connection, table: CleanupTable) -> tuple
 
 def list_cautions(connection: psycopg.Connection, table: CleanupTable) -> tuple[str, ...]:
     """Return what else happens when rows are deleted there, or hides rows from us, each as a sentence."""
+    referring = connection.execute(_REFERRING, (table.oid,)).fetchall()
     triggers = connection.execute(_TRIGGERS, (table.oid,)).fetchall()
     policies = connection.execute(_POLICIES, (table.oid,)).fetchall()
     return (
+        *(
+            f"{other} has no index on its foreign key {constraint}: all of it is read for each row of "
+            f"{table} that is deleted, so create one."
+            for other, constraint, _, is_indexed in referring
+            if not is_indexed
+        ),
         *(
             f"{table} has the trigger {trigger} for DELETE: what it does, it does to all that goes, and a "
             "row that it keeps ends the run with an error."

@@ -19,7 +19,8 @@ from tasks.errors import (
     StoreFullError,
     UnreachableError,
 )
-from tasks.postgresql import CONNECTION_LOST, Address
+from tasks.postgresql import CONNECTION_LOST, LOCKED, Address
+from tasks.records.figures import shorten
 
 _CHUNK_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
@@ -49,6 +50,12 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], type[RunbookError], str], ...] = (
         re.compile("permission denied"),
         AccessDeniedError,
         "{program} may not do all that it must on {where}: {reason}.",
+    ),
+    (
+        # pg_dump limits its statements nowhere else.
+        re.compile(r"due to statement timeout.*LOCK TABLE (?P<name>.*) IN ACCESS SHARE MODE", re.DOTALL),
+        SourceError,
+        "{where}, which pg_dump asked for {name}, " + LOCKED + ".",
     ),
     (
         re.compile("No space left on device"),
@@ -165,7 +172,10 @@ def _judge(program: str, address: Address | None, returncode: int, said: str) ->
         if (found := pattern.search(said)) is not None:
             return kind(
                 sentence.format(
-                    program=program, where=where, reason=reason, name=found.groupdict().get("name")
+                    program=program,
+                    where=where,
+                    reason=reason,
+                    name=shorten(found.groupdict().get("name", "")),
                 )
             )
     return SourceError(f"{program} failed on {where}: {reason}.")

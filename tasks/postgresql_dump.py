@@ -5,9 +5,10 @@ whose output is hashed and counted table by table. So the hashes in the manifest
 finds in the very bytes that were stored, and the counts are compared with the server's own in the snapshot.
 """
 
+import contextlib
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tasks.postgresql import translated
 from tasks.postgresql_catalog import count_rows, read_definitions
 from tasks.postgresql_client import ClientProgram, find_client, running
 from tasks.postgresql_copy_sections import CopySections
-from tasks.postgresql_snapshot import PostgresqlSnapshot
+from tasks.postgresql_snapshot import LOCK_MILLISECONDS, PostgresqlSnapshot
 from tasks.records.backup import PostgresqlContent, TableFacts
 from tasks.retrying import is_transient
 from tasks.set_folder import SetFolder, SetLocation
@@ -48,8 +49,9 @@ def save_database(
     sections = CopySections()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="count") as counting:
         counts = counting.submit(count_rows, snapshot.connection)
-        raw = _dump(snapshot, client_directory, sections)
-        dump = SetFolder(location).save(DUMP_KEY, raw, ZSTD)
+        # Where the store fails nobody takes the rest: pg_dump must not stay, waiting and holding its locks.
+        with contextlib.closing(_dump(snapshot, client_directory, sections)) as raw:
+            dump = SetFolder(location).save(DUMP_KEY, raw, ZSTD)
         with translated(str(snapshot.address)):
             _compare_counts(snapshot, counts.result(), sections.tables)
             definitions = read_definitions(snapshot.connection)
@@ -66,7 +68,7 @@ def save_database(
 
 def _dump(
     snapshot: PostgresqlSnapshot, client_directory: Path | None, sections: CopySections
-) -> Iterator[bytes]:
+) -> Generator[bytes]:
     """Yield pg_dump's archive; raise before the end if pg_dump or pg_restore found anything wrong."""
     command = [
         find_client("pg_dump", client_directory),
@@ -75,6 +77,7 @@ def _dump(
         # Whatever the database's own encoding is, names and rows are hashed in this one.
         "--encoding=UTF8",
         "--no-password",
+        f"--lock-wait-timeout={LOCK_MILLISECONDS}",
         f"--snapshot={snapshot.snapshot_id}",
     ]
     with running(command, snapshot.address) as dump:

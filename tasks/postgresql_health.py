@@ -71,7 +71,7 @@ SELECT slot_name, active, greatest(coalesce(pg_wal_lsn_diff({_WRITTEN}, restart_
 FROM pg_replication_slots s ORDER BY 1
 """  # noqa: S608  likewise
 _COUNTED = """
-SELECT blks_hit + blks_read, blks_read, deadlocks, temp_files, temp_bytes
+SELECT blks_hit + blks_read, blks_read, deadlocks, temp_bytes
 FROM pg_stat_database WHERE datname = current_database()
 """
 
@@ -198,5 +198,5 @@ def _count_reads(connection: Connection) -> CacheReads:
 
 
 def _count_troubles(connection: Connection) -> Troubles:
-    *_, deadlocks, files, size = _one(connection, _COUNTED)
-    return Troubles(deadlocks=deadlocks, temporary_files=files, temporary_bytes=size)
+    *_, deadlocks, size = _one(connection, _COUNTED)
+    return Troubles(deadlocks=deadlocks, temporary_bytes=size)

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import namedtuple_row
 
-from tasks.errors import AccessDeniedError, RunbookError, SourceError
+from tasks.errors import AccessDeniedError, ConfigurationError, RunbookError, SourceError
 from tasks.postgresql import Address, connect, parse_url, translated
 from tasks.postgresql_index_duplicates import find_duplicates
 from tasks.postgresql_index_listing import find_table, list_columns, list_indexes, list_tables
@@ -57,14 +57,14 @@ class PostgresqlIndexes:
                 return BuildFacts(columns=columns, obstacle=obstacle)
             if not wanted.unique or not wanted.key.keys() <= set(columns):
                 return BuildFacts(columns=columns)
-            _wait_long(connection)
+            _wait_long(connection, self._address)
             found = find_duplicates(connection, table, tuple(wanted.key))
             return BuildFacts(columns=columns, duplicates=found)
 
     def build(self, index: IndexFacts) -> None:
         """Build an index, or what a failed build left again in its place; failing leaves nothing more."""
         with connect(self._address) as connection:
-            _wait_long(connection)
+            _wait_long(connection, self._address)
             make = _create if index.is_valid else _rebuild
             try:
                 with translated(str(self._address)), _judged(self._address, index):
@@ -84,7 +84,7 @@ class PostgresqlIndexes:
     def drop(self, index: IndexFacts) -> None:
         """Drop an index; one that is gone is no error."""
         with connect(self._address) as connection, _judged(self._address, index):
-            _wait_long(connection)
+            _wait_long(connection, self._address)
             connection.execute(
                 sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(_identify(connection, index))
             )
@@ -166,8 +166,17 @@ def _identify(connection: psycopg.Connection, index: IndexFacts) -> sql.Identifi
     return sql.Identifier(find_table(connection, index.source).schema, index.name)
 
 
-def _wait_long(connection: psycopg.Connection) -> None:
-    """Let a statement take its time: a limit that suits the application's queries would end every build."""
+def _wait_long(connection: psycopg.Connection, address: Address) -> None:
+    """Let a statement take its time: a limit that suits the application's queries would end every build.
+
+    A pooler would hand the session on with these settings, and give the build another one without them: its
+    process is not the one that it named when it let us in.
+    """
+    if connection.execute("SELECT pg_backend_pid()").fetchall() != [(connection.info.backend_pid,)]:
+        raise ConfigurationError(
+            f"{address} is a pooler's, which no index can be built through: let database.url_variable name "
+            "the URL that goes past it, such as Prisma's DIRECT_URL."
+        )
     connection.execute("SET statement_timeout = 0")
     connection.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(_LOCK_TIMEOUT)))
 

@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 from prefect import task
@@ -12,6 +13,9 @@ from psycopg import sql
 from tasks.postgresql import Address, connect, translated
 from tasks.postgresql_catalog import TableShape, list_tables
 from tasks.records.backup import Consistency
+
+# A migration may take its time; one that somebody left open must not keep us from failing by the morning.
+LOCK_MILLISECONDS: Final = 600_000
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ def hold_snapshot(address: Address) -> Generator[PostgresqlSnapshot]:
         for limit in ("statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout"):
             if connection.execute("SELECT FROM pg_settings WHERE name = %s", (limit,)).rowcount:
                 connection.execute(sql.SQL("SET {} = 0").format(sql.Identifier(limit)))
+        connection.execute(sql.SQL("SET lock_timeout = {}").format(LOCK_MILLISECONDS))
         connection.execute("SET search_path = ''")
         row = connection.execute(
             "SELECT pg_export_snapshot(), current_setting('server_version'), now()::text"

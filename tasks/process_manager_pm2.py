@@ -24,6 +24,7 @@ _ALIVE = {_ONLINE, _LAUNCHING, "stopping"}
 # PM2 waits for every instance's listen_timeout or kill_timeout in turn.
 _SECONDS = 180.0
 _LOOK_SECONDS = 4.5
+_STOPS = 2
 # A name that PM2 takes for nothing but a name.
 _PLAIN_NAME = re.compile(r"(?!all$)[A-Za-z][\w-]*")
 _STATES: dict[str, InstanceState] = {
@@ -97,11 +98,15 @@ class Pm2:
 
     def stop(self) -> None:
         """Stop every instance, also one that PM2 is about to start again."""
-        if not (up := self._list_not_stopped()):
-            return
-        self._command("stop", up)
-        # Of one that crashed meanwhile too often, nothing runs or will be started again.
-        if left := [found for found in self._list_not_stopped() if found.status != _ERRORED]:
+        left = self._list_not_stopped()
+        # PM2 may have started one again while it stopped it: then it stops it at the second order.
+        for _ in range(_STOPS):
+            if not left:
+                return
+            self._command("stop", left)
+            # Of one that crashed meanwhile too often, nothing runs or will be started again.
+            left = [found for found in self._list_not_stopped() if found.status != _ERRORED]
+        if left:
             raise UnreachableError(
                 f"{self._service}: PM2 did not stop {self._name}, {len(left)} of it is {left[0].status}: see "
                 f"pm2 logs {self._name}."

@@ -10,7 +10,7 @@ from tasks.records.backup import Manifest
 from tasks.records.plans import BackupOrder
 from tasks.records.service import ServiceProfile
 from tasks.saving import save_set
-from tasks.verification import reread_set
+from tasks.verification import reread_manifest, reread_set
 
 
 def save_what_is_there(profile: ServiceProfile, reason: str, lease: HeldLease) -> Manifest:
@@ -26,8 +26,9 @@ def save_what_is_there(profile: ServiceProfile, reason: str, lease: HeldLease) -
         manifest = save_set(profile, source, order, set_id, began)
     lease.check()
     backup_sets.publish_set(profile, manifest)
-    findings = reread_set(profile, manifest)
-    backup_sets.record_verdict(profile, set_id, "reread", findings, began)
+    location = backup_sets.locate_set(profile, set_id)
+    findings = reread_manifest(manifest, location) + reread_set(profile, manifest)
+    backup_sets.record_verdict(profile, manifest, "reread", findings, began)
     if findings:
         raise DamagedSetError(f"{profile.name}: set {set_id} is not good. {' '.join(findings)}")
     return manifest

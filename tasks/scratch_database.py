@@ -26,8 +26,8 @@ class ScratchServer(Protocol):
         """Make the scratch database and restore the set's database into it."""
         ...
 
-    def observe(self, scratch: str) -> RestoredFacts:
-        """Read the scratch database in full and return its facts."""
+    def observe(self, scratch: str, manifest: Manifest, location: SetLocation) -> RestoredFacts:
+        """Read the scratch database in full and return its facts; only then may anything in it expire."""
         ...
 
     def drop(self, scratch: str) -> None:
@@ -52,9 +52,11 @@ class MongodbScratch:
         if manifest.mongodb is not None:
             mongodb_restore.restore_collections(self._admin_url, scratch, manifest.mongodb, location)
 
-    def observe(self, scratch: str) -> RestoredFacts:
+    def observe(self, scratch: str, manifest: Manifest, location: SetLocation) -> RestoredFacts:
         """Read every collection of the scratch database."""
-        return mongodb_restore.observe_restored_collections(self._admin_url, scratch)
+        if manifest.mongodb is None:
+            return ()
+        return mongodb_restore.observe_and_wake(self._admin_url, scratch, manifest.mongodb, location)
 
     def drop(self, scratch: str) -> None:
         """Drop the scratch database."""
@@ -81,8 +83,9 @@ class PostgresqlScratch:
                 self._admin_url, scratch, manifest.postgresql, self._client_directory, location
             )
 
-    def observe(self, scratch: str) -> RestoredFacts:
-        """Read every table and definition of the scratch database."""
+    def observe(self, scratch: str, manifest: Manifest, location: SetLocation) -> RestoredFacts:
+        """Read every table and definition of the scratch database; no row expires by itself."""
+        del manifest, location
         return postgresql_restore.observe_restored_database(self._admin_url, scratch, self._client_directory)
 
     def drop(self, scratch: str) -> None:

@@ -142,7 +142,9 @@ def _find_problems(profile: ServiceProfile, path: Path) -> Iterator[str]:
     if path.is_symlink():
         yield f"{path} is a symbolic link: the unit is masked, or somebody else's. Remove it first."
     entry = application.directory / application.entry_file
-    if not entry.is_file():
+    with naming_file(entry):
+        is_there = entry.is_file()
+    if not is_there:
         yield f"{entry} is not there: correct application.entry_file."
     if not os.access(unit.node, os.X_OK):
         yield f"{unit.node} is no program: correct application.unit.node."

@@ -23,10 +23,9 @@ from tasks.set_folder import SetLocation
 
 
 class SwapServer(Protocol):
-    """The server of the real database. ``real`` is its name; ``moves_data`` says that a swap copies it."""
+    """The server of the real database, whose name is ``real``."""
 
     real: str
-    moves_data: bool
 
     def identify(self) -> str:
         """Say which database the real one's name stands for now."""
@@ -42,6 +41,10 @@ class SwapServer(Protocol):
 
     def observe(self, database: str) -> RestoredFacts:
         """Read a database in full and return its facts."""
+        ...
+
+    def observe_moved(self, manifest: Manifest, location: SetLocation) -> RestoredFacts | None:
+        """Read what was copied into the real database, and let it expire from now on; None if nothing was."""
         ...
 
     def examine(self) -> tuple[str, ...]:
@@ -63,8 +66,6 @@ class SwapServer(Protocol):
 
 class MongodbSwap:
     """Collections move one by one: a MongoDB database has no name of its own to change."""
-
-    moves_data = True
 
     def __init__(self, profile: ServiceProfile) -> None:
         """Learn the real database's name from the application's own URL."""
@@ -88,6 +89,12 @@ class MongodbSwap:
         """Read every collection."""
         return mongodb_restore.observe_restored_collections(self._admin_url, database)
 
+    def observe_moved(self, manifest: Manifest, location: SetLocation) -> RestoredFacts | None:
+        """Read every collection again, where its copy is."""
+        if manifest.mongodb is None:
+            return None
+        return mongodb_restore.observe_and_wake(self._admin_url, self.real, manifest.mongodb, location)
+
     def examine(self) -> tuple[str, ...]:
         """Let the server validate every collection, and read all of it."""
         return mongodb_integrity.examine_collections(self._admin_url, self.real)
@@ -108,8 +115,6 @@ class MongodbSwap:
 
 class PostgresqlSwap:
     """Databases change names, both in one transaction."""
-
-    moves_data = False
 
     def __init__(self, profile: ServiceProfile) -> None:
         """Learn the real database's name and the application's role from the application's own URL."""
@@ -142,6 +147,11 @@ class PostgresqlSwap:
     def observe(self, database: str) -> RestoredFacts:
         """Read every table and definition."""
         return postgresql_restore.observe_restored_database(self._admin_url, database, self._client_directory)
+
+    def observe_moved(self, manifest: Manifest, location: SetLocation) -> RestoredFacts | None:
+        """Return nothing: it is the very database that was compared."""
+        del manifest, location
+        return None
 
     def examine(self) -> tuple[str, ...]:
         """Let amcheck look at every table and index, and read all of it."""

@@ -9,6 +9,7 @@ from prefect.tasks import Task
 
 from tasks import application_files, postgresql_dump
 from tasks.backup_layout import MANIFEST
+from tasks.backup_manifest import format_manifest
 from tasks.backup_sets import locate_set
 from tasks.errors import DamagedSetError, NotFoundError
 from tasks.mongodb_dump import decode_documents, split_documents
@@ -41,6 +42,18 @@ def reread_set(profile: ServiceProfile, manifest: Manifest) -> Findings:
     with ThreadPoolTaskRunner[Any](max_workers=profile.backup.width) as runner:
         futures = [runner.submit(reread, parameters) for reread, parameters in submitted]
         return tuple(finding for future in futures for finding in future.result())
+
+
+@retried
+def reread_manifest(manifest: Manifest, location: SetLocation) -> Findings:
+    """Given the manifest that this run published, return what is wrong with it in the store."""
+    try:
+        content = b"".join(SetFolder(location).stream(MANIFEST))
+    except NotFoundError:
+        return (f"{MANIFEST} is missing from the store.",)
+    if content == format_manifest(manifest):
+        return ()
+    return (f"{MANIFEST}: its bytes in the store are not those that were written.",)
 
 
 @retried

@@ -41,6 +41,7 @@ from collections.abc import Iterator  # noqa: E402
 import pytest  # noqa: E402
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
+from pymongo import MongoClient, monitoring  # noqa: E402
 
 from deployments.sandbox.endpoints import Endpoints  # noqa: E402
 from deployments.sandbox.ports import Ports  # noqa: E402
@@ -99,3 +100,38 @@ def prefect_server() -> Iterator[None]:
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
+
+
+class Expiry(monitoring.CommandListener):
+    """Lets MongoDB delete what has expired just before a read, as it does by itself once a minute."""
+
+    def __init__(self) -> None:
+        self.client: MongoClient[dict[str, object]] | None = None
+        self._databases = ""
+
+    def before_reads_of(self, databases: str) -> None:
+        """Do so from now on before every read of a database whose name begins so."""
+        self._databases = databases
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if self.client and event.command_name == "find" and event.database_name.startswith(self._databases):
+            self.client.admin.command("secantusAdmin.pruneTtl")
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+
+_EXPIRY = Expiry()
+monitoring.register(_EXPIRY)
+
+
+@pytest.fixture
+def expiry(endpoints: Endpoints) -> Iterator[Expiry]:
+    """Nothing expires before it is said of which databases."""
+    with MongoClient(endpoints.mongodb_admin_url) as _EXPIRY.client:
+        _EXPIRY.before_reads_of("no database")
+        yield _EXPIRY
+    _EXPIRY.client = None

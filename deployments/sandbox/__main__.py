@@ -13,9 +13,10 @@ from rich.table import Table
 from deployments.sandbox.alerting import read_messages, send_alert
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.breakage import APPLICATIONS
-from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.errors import SandboxError, say_denied
 from deployments.sandbox.faults import FAULTS, break_fault, find_fault
 from deployments.sandbox.mending import mend
+from deployments.sandbox.port_record import choose_ports
 from deployments.sandbox.ports import Ports
 from deployments.sandbox.stack import Sandbox
 
@@ -26,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; an error is one sentence on stderr and exit code 1."""
     options = _parser().parse_args(arguments)
     try:
-        sandbox = Sandbox(options.state, Ports.from_environment(os.environ))
+        # What goes down is found by its processes, on whatever ports.
+        ports = Ports() if options.command == "down" else choose_ports(options.state, os.environ)
+        sandbox = Sandbox(options.state, ports)
         if options.command == "up":
             _up(sandbox, options.scale, with_engine=not options.without_engine)
         elif options.command == "down":
@@ -46,6 +49,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SandboxError as error:
         print(error, file=sys.stderr)
         return 1
+    except PermissionError as error:
+        print(say_denied(error), file=sys.stderr)
+        return 1
     return 0
 
 
@@ -53,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m deployments.sandbox",
         description="The two operated systems in small, made of real servers, and the Prefect engine.",
-        epilog="Every port can be changed: SANDBOX_PORT_MONGODB, SANDBOX_PORT_PREFECT and so on.",
+        epilog="`up` takes other ports by SANDBOX_PORT_MONGODB, SANDBOX_PORT_PREFECT and so on.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     place = argparse.ArgumentParser(add_help=False)

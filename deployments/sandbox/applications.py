@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import re
 import shutil
 from dataclasses import dataclass
@@ -80,7 +79,7 @@ class Applications:
     def lay_out(self, backing: Backing) -> None:
         """Copy the sources, link the packages, and write each `.env` that does not exist yet.
 
-        An existing `.env` is the operator's: only the ports in it follow when the sandbox's ports change.
+        An existing `.env` is the operator's: only the ports in it follow the sandbox's, by `follow_ports`.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         _link(self.folder / "node_modules", PACKAGES)
@@ -94,9 +93,23 @@ class Applications:
         if not self.environment_file(PROPERTYPULSE).exists():
             write_private(self.environment_file(PROPERTYPULSE), self._propertypulse_environment(backing))
         self._replace_made_up_firebase_key()
-        self._follow_ports()
         self._add_stripe_address()
         self._give_uploads_a_user(backing.s3_endpoint)
+
+    def follow_ports(self, earlier: Ports) -> None:
+        """Put the ports of now where an existing `.env` has those of an earlier start."""
+        before, now = dict(earlier.items()), dict(self._ports.items())
+        for name, port in ((INVOICE, "invoice"), (PROPERTYPULSE, "propertypulse")):
+            file = self.environment_file(name)
+            if not file.exists():
+                continue
+            text = re.sub(
+                rf"^PORT={before[port]}$",
+                f"PORT={now[port]}",
+                file.read_text(encoding="utf-8"),
+                flags=re.MULTILINE,
+            )
+            write_private(file, _moved(text, before, now))
 
     def put_probe_users(self, mongodb_admin_url: str, postgresql_url: str) -> None:
         """Make the probe user in both databases, unless it is there; seeds stay free of random passwords."""
@@ -183,23 +196,6 @@ class Applications:
             text = text.replace(secret, self._vault.read(uploads.KEY_SECRET))
             write_private(file, text.replace(f"http://{HOST}:{self._ports.s3}", endpoint))
 
-    def _follow_ports(self) -> None:
-        """Put the ports of now where an existing `.env` has the ports of an earlier start."""
-        record = self.folder / "ports.json"
-        now = dict(self._ports.items())
-        before: dict[str, int] = json.loads(record.read_text(encoding="ascii")) if record.exists() else now
-        if before != now:
-            for name, port in ((INVOICE, "invoice"), (PROPERTYPULSE, "propertypulse")):
-                file = self.environment_file(name)
-                text = re.sub(
-                    rf"^PORT={before[port]}$",
-                    f"PORT={now[port]}",
-                    file.read_text(encoding="utf-8"),
-                    flags=re.MULTILINE,
-                )
-                write_private(file, _moved(text, before, now))
-        record.write_text(json.dumps(now), encoding="ascii")
-
 
 def plain_password_of_32() -> str:
     """Return a secret of more than 32 characters, as JWT_SECRET has to be."""
@@ -216,7 +212,7 @@ def _stored_form(password: str) -> str:
 
 def _moved(text: str, before: dict[str, int], now: dict[str, int]) -> str:
     """Return the text with every address moved, in one pass: a new port may be another part's old one."""
-    moves = {f"{HOST}:{before[key]}": f"{HOST}:{port}" for key, port in now.items() if key in before}
+    moves = {f"{HOST}:{before[key]}": f"{HOST}:{port}" for key, port in now.items()}
     return re.sub(rf"{re.escape(HOST)}:\d+", lambda found: moves.get(found[0], found[0]), text)
 
 

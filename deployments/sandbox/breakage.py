@@ -4,64 +4,35 @@ What undoes an act is written down before the act, in the state folder: `mend` w
 a crash, and twice.
 """
 
-import json
 import re
 import shutil
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
 from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.fault_journal import FaultJournal
 from deployments.sandbox.node import PM2
 from deployments.sandbox.stack import Sandbox
-from deployments.sandbox.vault import write_private
 
 VISIBLE_SECONDS = 40
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 1.0
 APPLICATIONS = {"invoice": INVOICE, "propertypulse": PROPERTYPULSE}
 
-Undo = list[Any]
 
-
-class FaultJournal:
-    """What is broken now, and how each of it is undone; private, since old passwords are part of that."""
-
-    def __init__(self, state: Path) -> None:
-        """Take the state folder; nothing is written here."""
-        self._file = state / "faults.json"
-        self.copies = state / "faults"
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return every fault with its service and what undoes it, the oldest first."""
-        if not self._file.exists():
-            return []
-        entries: list[dict[str, Any]] = json.loads(self._file.read_text(encoding="utf-8"))
-        return entries
-
-    def begin(self, fault: str, service: str) -> None:
-        """Write down that a fault begins."""
-        self._write([*self.read(), {"fault": fault, "service": service, "undo": []}])
-
-    def add(self, undo: Undo) -> None:
-        """Write down what undoes the next act of the newest fault."""
-        entries = self.read()
-        entries[-1]["undo"].append(undo)
-        self._write(entries)
-
-    def clear(self) -> None:
-        """Forget everything: it is mended."""
-        self._file.unlink(missing_ok=True)
-        shutil.rmtree(self.copies, ignore_errors=True)
-
-    def _write(self, entries: list[dict[str, Any]]) -> None:
-        write_private(self._file, json.dumps(entries, indent=1))
+def require_running(sandbox: Sandbox, journal: FaultJournal) -> None:
+    """Raise SandboxError unless everything runs that the applications need and no fault took away."""
+    taken = {words[0] for entry in journal.read() for verb, *words in entry["undo"] if verb == "start"}
+    parts = [part for part in sandbox.operated_parts if part.name not in taken]
+    if gone := [part.name for part in parts if not part.is_running()]:
+        raise SandboxError(
+            f"Of the sandbox in {sandbox.state}, {', '.join(gone)} do not run: `make demo` first."
+        )
 
 
 class Breakage:
@@ -92,6 +63,10 @@ class Breakage:
     def undo(self, verb: str, *words: object) -> None:
         """Write down what undoes the next act."""
         self._journal.add([verb, *words])
+
+    def withdraw(self) -> None:
+        """Forget this fault: it was refused, and nothing was done."""
+        self._journal.withdraw()
 
     def write(self, name: str, text: str) -> None:
         """Put another text in place of a file of the application."""
@@ -174,10 +149,10 @@ class Breakage:
         self.wait_until("that PM2 gave up", lambda: self.pm2.times_given_up(script) >= all_of_it)
 
 
-def is_well(url: str, seconds: float = PATIENCE_SECONDS) -> bool:
+def is_well(url: str) -> bool:
     """Tell whether a health URL answers soon that all is well."""
     try:
-        answer = httpx.get(url, timeout=seconds)
+        answer = httpx.get(url, timeout=PATIENCE_SECONDS)
         return answer.is_success and answer.json().get("status") == "OK"
     except (httpx.HTTPError, ValueError):
         return False

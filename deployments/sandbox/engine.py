@@ -51,6 +51,12 @@ def client_environment(state: Path, ports: Ports) -> dict[str, str]:
     }
 
 
+def connect(client: Mapping[str, str]) -> httpx.Client:
+    """Return a connection to the server that a client's environment names."""
+    user, _, password = client["PREFECT_API_AUTH_STRING"].partition(":")
+    return httpx.Client(base_url=client["PREFECT_API_URL"], auth=(user, password), timeout=30)
+
+
 class PrefectServer:
     """The API, the UI and the background services in one process."""
 
@@ -170,7 +176,7 @@ class PrefectWorker:
         command += ["--type", "process", "--name", WORKER]
         for queue in self.queues:
             command += ["--work-queue", queue]
-        with self._client(client) as api:
+        with connect(client) as api:
             _make_pool(api, self.queues)
             if not self.is_running():
                 self._supervisor.spawn(self.name, command, environment=environment, folder=PROJECT)
@@ -187,10 +193,6 @@ class PrefectWorker:
     def kill(self) -> None:
         """Take the worker and the runs below it away with SIGKILL."""
         self._supervisor.kill(self.name)
-
-    def _client(self, client: Mapping[str, str]) -> httpx.Client:
-        user, _, password = client["PREFECT_API_AUTH_STRING"].partition(":")
-        return httpx.Client(base_url=client["PREFECT_API_URL"], auth=(user, password), timeout=30)
 
 
 def _make_pool(api: httpx.Client, queues: Sequence[str]) -> None:

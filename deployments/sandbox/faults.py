@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psycopg
+from pymongo.errors import PyMongoError
+
 from deployments.sandbox import faults_around as around
 from deployments.sandbox import faults_database as database
 from deployments.sandbox import faults_deployed as deployed
 from deployments.sandbox import faults_process as process
-from deployments.sandbox.breakage import APPLICATIONS, Breakage, FaultJournal
+from deployments.sandbox.breakage import APPLICATIONS, Breakage, require_running
 from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.fault_journal import FaultJournal
 from deployments.sandbox.stack import Sandbox
 
 BOTH = tuple(APPLICATIONS)
@@ -72,17 +76,27 @@ def break_fault(sandbox: Sandbox, name: str, service: str | None = None) -> str:
     """Break an application and return its service when the harm is to be seen; nothing if it is broken so.
 
     Raises:
-        SandboxError: there is no such fault, the service cannot have it, or it does no harm.
+        SandboxError: there is no such fault, the service cannot have it, it does no harm, something of the
+            sandbox does not run, or an earlier attempt was left unfinished.
     """
     fault = find_fault(name)
     service = service or fault.services[0]
     if service not in fault.services:
         raise SandboxError(f"{name} is a fault of {' and '.join(fault.services)}, not of {service}.")
     journal = FaultJournal(sandbox.state)
-    if any((entry["fault"], entry["service"]) == (name, service) for entry in journal.read()):
-        return service
+    require_running(sandbox, journal)
+    for entry in journal.read():
+        if (entry["fault"], entry["service"]) == (name, service):
+            # One that an older sandbox wrote says nothing of it.
+            if entry.get("done", True):
+                return service
+            raise SandboxError(f"{name} of {service} was begun and is not wholly there: `make mend` first.")
     journal.begin(name, service)
-    fault.do(Breakage(sandbox, service, journal))
+    try:
+        fault.do(Breakage(sandbox, service, journal))
+    except (psycopg.Error, PyMongoError) as error:
+        raise SandboxError(f"{name} of {service} failed in its database ({type(error).__name__}).") from error
+    journal.finish()
     return service
 
 

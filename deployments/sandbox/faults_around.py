@@ -15,6 +15,7 @@ def fill_disk(broken: Breakage) -> None:
     command = [shutil.which("mount") or "", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
     mounted = subprocess.run(command, capture_output=True, check=False)
     if mounted.returncode != 0:
+        broken.withdraw()
         raise SandboxError("Only a user who may mount a small disk can have it full: root, as a rule.")
     try:
         (folder / "debug.log").write_bytes(b"\n" * (1 << 20))

@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 from pymongo import MongoClient
 
-from deployments.sandbox.breakage import APPLICATIONS, Breakage, FaultJournal, is_well
+from deployments.sandbox.breakage import Breakage, require_running
+from deployments.sandbox.fault_journal import FaultJournal
 from deployments.sandbox.stack import Sandbox
 from deployments.sandbox.tls import LIFETIME
 
@@ -23,25 +24,29 @@ def mend(sandbox: Sandbox) -> list[str]:
     """Undo every fault, the newest first, and return their names when both applications are well again.
 
     Raises:
-        SandboxError: an application is not well after a while, though everything was undone.
+        SandboxError: something does not run that no fault took away, or an application is not well after a
+            while, though everything was undone.
     """
     journal = FaultJournal(sandbox.state)
+    require_running(sandbox, journal)
     entries = journal.read()
     harmed = {entry["service"]: Breakage(sandbox, entry["service"], journal) for entry in entries}
-    for entry in reversed(entries):
-        for verb, *words in reversed(entry["undo"]):
-            if verb != "restart":
-                UNDO[verb](harmed[entry["service"]], *words)
+    acts = [
+        (undo, harmed[entry["service"]]) for entry in reversed(entries) for undo in reversed(entry["undo"])
+    ]
+    # Servers first: whatever else was done, it may take them to undo it.
+    for (verb, *words), breakage in sorted(acts, key=lambda act: act[0][0] != "start"):
+        if verb != "restart":
+            UNDO[verb](breakage, *words)
     for service, breakage in harmed.items():
         undone = [undo for entry in entries if entry["service"] == service for undo in entry["undo"]]
         if ["restart"] in undone:
             sandbox.pm2.delete(breakage.application)
             sandbox.pm2.start_one(breakage.application)
-    for service in APPLICATIONS:
-        healed = Breakage(sandbox, service, journal)
-        healed.wait_until("its health", lambda healed=healed: is_well(healed.health_url, 3))  # type: ignore[misc]
+    sandbox.wait_for_applications()
+    mended = journal.names()
     journal.clear()
-    return [f"{entry['fault']} of {entry['service']}" for entry in entries]
+    return mended
 
 
 def restore(_: Breakage, copy: str, file: str) -> None:

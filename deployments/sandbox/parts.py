@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from threading import Event
 from typing import Protocol
 
 import httpx
@@ -44,15 +45,15 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-def wait_for_health(name: str, url: str, hint: str) -> None:
+def wait_for_health(name: str, url: str, hint: str, is_given_up: Event) -> None:
     """Wait until an application is healthy.
 
     Raises:
-        SandboxError: it is not after half a minute; the hint says where to look.
+        SandboxError: it is not after half a minute, or when all is given up; the hint says where to look.
     """
     deadline = time.monotonic() + HEALTH_SECONDS
     while not is_healthy(url):
-        if time.monotonic() > deadline:
+        if is_given_up.is_set() or time.monotonic() > deadline:
             raise SandboxError(f"{name} is not healthy after {HEALTH_SECONDS} s; see {hint}.")
         time.sleep(POLL_SECONDS)
 

@@ -4,7 +4,7 @@ import os
 import random
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import psutil
@@ -64,8 +64,8 @@ class Ports:
     iam: int = 18401
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "Ports":
-        """Return the defaults, each overridden by `SANDBOX_PORT_<NAME>` where that is set.
+    def from_environment(cls, environ: Mapping[str, str], otherwise: "Ports | None" = None) -> "Ports":
+        """Return the defaults or what holds otherwise, overridden by `SANDBOX_PORT_<NAME>` where that is set.
 
         Raises:
             SandboxError: a value is no port number, a name is unknown, or two parts share a port.
@@ -80,7 +80,7 @@ class Ports:
                 known = ", ".join(sorted(variable_of(known) for known in names))
                 raise SandboxError(f"{variable} names no port of the sandbox; known are {known}.")
             chosen[name] = _port_number(variable, value)
-        ports = cls(**chosen)
+        ports = replace(otherwise or cls(), **chosen)
         ports.check_distinct()
         return ports
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deployments.sandbox.errors import SandboxError
 
-HINT = "Run `uv sync` (or `make install`) in the checkout first."
+HINT = "Run `uv sync` in the checkout first."
 
 
 def postgresql_bin() -> Path:

@@ -1,8 +1,9 @@
 """The sandbox as a whole: what starts beside what, what waits for what, and how all of it ends."""
 
 import sys
+import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,12 +14,15 @@ from deployments.sandbox import engine, programs, seed_invoice, seed_propertypul
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE, Applications, Backing
 from deployments.sandbox.endpoints import Endpoints, endpoints_of
 from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.fault_journal import UNDONE_BY_DOWN, UNDONE_BY_UP, FaultJournal
 from deployments.sandbox.mongodb import DATABASE as INVOICE_DATABASE
 from deployments.sandbox.mongodb import MongoDB
 from deployments.sandbox.node import PACKAGES, PM2
 from deployments.sandbox.npm_packages import install_packages
 from deployments.sandbox.object_store import ObjectStore
+from deployments.sandbox.overdue_runs import delete_overdue_runs
 from deployments.sandbox.parts import Part, Progress, is_healthy, timed, wait_for_health
+from deployments.sandbox.port_record import keep_ports, read_ports, refuse_to_move
 from deployments.sandbox.ports import HOST, Ports
 from deployments.sandbox.postgresql import PostgreSQL
 from deployments.sandbox.receiver import AlertReceiver
@@ -90,6 +94,11 @@ class Sandbox:
         """Return the engine's parts in the order in which they start."""
         return [self.engine_postgresql, self.prefect_server, self.prefect_worker, self.receiver]
 
+    @property
+    def operated_parts(self) -> list[Part]:
+        """Return what the applications are and need."""
+        return [part for part in self.parts if part not in self.engine_parts]
+
     def __enter__(self) -> Self:
         """Start the operated systems, without the engine."""
         try:
@@ -116,7 +125,8 @@ class Sandbox:
             on_progress: called with what is ready and the seconds it took; from several threads.
 
         Raises:
-            SandboxError: a port is taken, a part does not come up, or the data there has another scale.
+            SandboxError: a port is taken, it runs on other ports, a part does not come up, or the data
+                there has another scale.
         """
         if len(str(self.state)) > LONGEST_STATE_PATH:
             raise SandboxError(
@@ -125,20 +135,31 @@ class Sandbox:
             )
         with self.supervisor.locked():
             self.supervisor.kill_strays(keep=self._running_processes())
-            self._check_ports(with_engine=with_engine)
+            FaultJournal(self.state).outlive(UNDONE_BY_UP)
+            self._take_ports(with_engine=with_engine)
             self.tls_front.prepare()
-            with ThreadPoolExecutor(8, thread_name_prefix="sandbox") as pool:
+            pool = ThreadPoolExecutor(8, thread_name_prefix="sandbox")
+            try:
                 self._start(pool, scale, with_engine, on_progress)
+            except BaseException:
+                # Nobody wants to wait for the rest, least of all for npm.
+                self.supervisor.is_given_up.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                self.supervisor.kill_strays(keep=self._running_processes())
+                raise
+            finally:
+                pool.shutdown()
+                self.supervisor.is_given_up.clear()
 
     def down(self) -> None:
         """Stop everything, and kill whatever an unclean stop left behind; nothing remains."""
-        operated = [part for part in self.parts if part not in self.engine_parts]
         with self.supervisor.locked(), ThreadPoolExecutor(8, thread_name_prefix="sandbox") as pool:
-            ends = [pool.submit(part.stop) for part in operated]
+            ends = [pool.submit(part.stop) for part in self.operated_parts]
             ends.append(pool.submit(self._stop_engine))
             for end in ends:
                 end.result()
             self.supervisor.kill_strays()
+            FaultJournal(self.state).outlive(UNDONE_BY_DOWN)
 
     def status(self) -> dict[str, bool]:
         """Return for every part whether it runs, and for both applications whether they are healthy."""
@@ -181,10 +202,12 @@ class Sandbox:
     def _start(
         self, pool: ThreadPoolExecutor, scale: float, with_engine: bool, on_progress: Progress
     ) -> None:
-        """Start the parts side by side, each when what it needs is there."""
+        """Start the parts side by side, each when what it needs is there, until all are or one cannot."""
+        begun: list[Future[None]] = []
 
         def begin(what: str, act: Callable[[], None], *needs: "Future[None]") -> "Future[None]":
-            return pool.submit(timed, what, act, needs, on_progress)
+            begun.append(pool.submit(timed, what, act, needs, on_progress))
+            return begun[-1]
 
         packages = begin("npm packages", lambda: install_packages(self.supervisor))
         mongodb = begin("mongodb", self.mongodb.start)
@@ -192,18 +215,26 @@ class Sandbox:
         invoice = begin("invoice data", lambda: self._seed_invoice(scale), mongodb)
         propertypulse = begin("propertypulse data", lambda: self._seed_propertypulse(scale), postgresql)
         store = begin("object store", self.object_store.start)
-        ends = [store]
-        ends.append(begin("vendors", self.vendors.start))
-        ends.append(begin("TLS front", self.tls_front.start))
-        ends.append(begin("applications", self._start_applications, packages, store, invoice, propertypulse))
+        begin("vendors", self.vendors.start)
+        begin("TLS front", self.tls_front.start)
+        begin("applications", self._start_applications, packages, store, invoice, propertypulse)
         if with_engine:
-            ends.append(begin("prefect engine", self._start_engine))
-        for end in ends:
+            begin("prefect engine", lambda: self._start_engine(on_progress))
+        for end in wait(begun, return_when=FIRST_EXCEPTION).done:
             end.result()
 
-    def _start_engine(self) -> None:
+    def _start_engine(self, on_progress: Progress) -> None:
         for part in self.engine_parts:
+            if part is self.prefect_worker and not part.is_running():
+                self._delete_overdue_runs(on_progress)
             part.start()
+
+    def _delete_overdue_runs(self, on_progress: Progress) -> None:
+        begun = time.monotonic()
+        with engine.connect(self.client_environment()) as api:
+            deleted = delete_overdue_runs(api)
+        if deleted:
+            on_progress(f"{deleted} missed runs dropped", time.monotonic() - begun)
 
     def _stop_engine(self) -> None:
         for part in reversed(self.engine_parts):
@@ -224,8 +255,17 @@ class Sandbox:
         self.applications.lay_out(backing)
         self.applications.put_probe_users(self.mongodb.admin_url, self.postgresql.owner_url())
         self.pm2.start()
+        broken = ", ".join(FaultJournal(self.state).names())
+        self.wait_for_applications(f". `make mend` undoes what is broken: {broken}" if broken else "")
+
+    def wait_for_applications(self, hint: str = "") -> None:
+        """Wait until both applications are healthy.
+
+        Raises:
+            SandboxError: one is not after half a minute; says where to look, and the hint.
+        """
         for name, url in zip((INVOICE, PROPERTYPULSE), self.health_urls(), strict=True):
-            wait_for_health(name, url, f"{self.pm2.home}/logs")
+            wait_for_health(name, url, f"{self.pm2.home}/logs{hint}", self.supervisor.is_given_up)
 
     def health_urls(self) -> tuple[str, str]:
         """Return where each application says whether it is well."""
@@ -235,6 +275,16 @@ class Sandbox:
     def _running_processes(self) -> list[psutil.Process]:
         named = [self.supervisor.process(part.name) for part in self.parts]
         return [process for process in [*named, self.pm2.daemon()] if process is not None]
+
+    def _take_ports(self, *, with_engine: bool) -> None:
+        """Keep the ports of this start, if they are free for what is about to start."""
+        earlier = read_ports(self.state) or self.ports
+        if self._running_processes():
+            refuse_to_move(self.state, earlier, self.ports)
+        self._check_ports(with_engine=with_engine)
+        if earlier != self.ports:
+            self.applications.follow_ports(earlier)
+        keep_ports(self.state, self.ports)
 
     def _check_ports(self, *, with_engine: bool) -> None:
         """Check the ports of what is about to start; the rest is not our business."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import psutil
 
@@ -34,6 +35,8 @@ class Supervisor:
     def __init__(self, state: Path) -> None:
         """Take the state folder; nothing is started or made here."""
         self.state = state.resolve()
+        self.is_given_up = Event()
+        """Set while a start is given up: whoever waits for a process stops waiting."""
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the clean environment that every process starts with: nothing of the caller's leaks in."""
@@ -107,7 +110,7 @@ class Supervisor:
                 return
             if self.process(name) is None:
                 raise SandboxError(f"{name} stopped while it was starting. {self.log_tail(name)}")
-            if time.monotonic() > deadline:
+            if self.is_given_up.is_set() or time.monotonic() > deadline:
                 raise SandboxError(
                     f"{name} was not ready after {seconds:.0f} s ({reason}). {self.log_tail(name)}"
                 )

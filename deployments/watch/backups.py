@@ -19,17 +19,15 @@ _LOOKED_BACK: Final = timedelta(days=8)
 def look_at_backups(profile: ServiceProfile, now: datetime) -> Iterator[Complaint]:
     """Given a service, yield what its store complains of; a store that does not answer is one of these."""
     try:
-        survey = open_repository(profile).survey(now)
+        state = open_repository(profile).state(now)
     except RunbookError as error:
         yield Complaint("the store", f"The backups cannot be looked at: {error}")
         return
-    for unreadable in survey.unreadable:
-        yield Complaint.of(f"Set {unreadable.set_id} cannot be read as a backup: {unreadable.reason}")
-    until = settle_by(survey.state, profile.backup.late_after, now)
+    until = settle_by(state, profile.backup.late_after, now)
     schedule = {"cron": profile.backup.schedule, "timezone": profile.time_zone}
     due = list_due(schedule, until - _LOOKED_BACK, until)
     for sentence in (
-        *judge_schedule(survey.state, due, now),
-        *judge_freshness(survey.state, profile.backup.drill_every, now),
+        *judge_schedule(state, due, now),
+        *judge_freshness(state, profile.backup.drill_every, now),
     ):
         yield Complaint.of(sentence)

@@ -17,13 +17,15 @@ _CLOCK_SKEW = timedelta(minutes=5)
 def judge_freshness(state: RepositoryState, drill_every: timedelta, now: datetime) -> tuple[str, ...]:
     """Given what a repository holds, return a sentence for each reason not to rely on it.
 
-    No sentence: the newest set is young and was read back, a restore drill passed lately, and none failed
-    since. What a restore saved before it is no backup: it holds what was replaced.
+    No sentence: every set can be read, the newest is young and was read back, a restore drill passed lately,
+    and none failed since. What a restore saved before it is no backup: it holds what was replaced.
     """
+    damaged = tuple(_judge_manifests(state))
     if not _list_backups(state):
-        return (f"There is no backup set: run nightly-backup/{state.service}.",)
+        return (*damaged, f"There is no backup set: run nightly-backup/{state.service}.")
     newest = _find_newest(state)
     return (
+        *damaged,
         *_judge_age(newest, state.service, now),
         *_judge_reread(newest, state.service, now),
         *_judge_drills(state, drill_every, now),
@@ -56,6 +58,14 @@ def _find_drills(state: RepositoryState, *, passed: bool) -> dict[str, datetime]
         for found in state.sets
         if found.drill_passed is passed and found.drilled_at is not None
     }
+
+
+def _judge_manifests(state: RepositoryState) -> Iterator[str]:
+    for damaged in state.unreadable:
+        yield (
+            f"Set {damaged.set_id} cannot be relied on, and is never deleted: {damaged.reason} Put its "
+            "manifest back from a copy of the store, or delete the set by hand."
+        )
 
 
 def _judge_age(newest: SetSummary, service: str, now: datetime) -> Iterator[str]:

@@ -104,6 +104,22 @@ def list_grounds(rules: Iterable[CleanupRule], database: str, identity: str) -> 
     return grounds
 
 
+def hold_as_today(plan: CleanupPlan, rules: Iterable[CleanupRule]) -> CleanupPlan:
+    """Given the plan of a run that was killed, return it with the legal holds that the profile has by now."""
+    holds = {(rule.name, rule.source): rule.legal_hold for rule in rules}
+    works = (
+        work.model_copy(
+            update={
+                "rule": work.rule.model_copy(
+                    update={"legal_hold": holds.get((work.rule.name, work.rule.source), work.rule.legal_hold)}
+                )
+            }
+        )
+        for work in plan.rules
+    )
+    return plan.model_copy(update={"rules": tuple(works)})
+
+
 def _find_wrong_clocks(profile: ServiceProfile, facts: CleanupFacts) -> Iterator[str]:
     if not profile.cleanup.rules:
         yield "The profile has no cleanup.rules: there is nothing to do."

@@ -14,6 +14,7 @@ _HASH_DIGITS = 12
 _CONTEXT = 40
 # What a definition creates, where it says so: an index, a trigger, a routine.
 _CREATED = re.compile(r"CREATE (?:[A-Z]+ )*?(?:INDEX|TRIGGER|FUNCTION|PROCEDURE) ([^\s(]+)")
+_EXPIRY = "expireAfterSeconds"
 _NUMBERS = ("$numberInt", "$numberLong", "$numberDouble")
 
 
@@ -24,6 +25,32 @@ def compare_restored(
     if isinstance(found, PostgresqlFacts):
         return compare_postgresql(manifest.postgresql, found) if manifest.postgresql else ()
     return compare_collections(manifest.mongodb.collections, found) if manifest.mongodb else ()
+
+
+def compare_asleep(
+    manifest: Manifest, found: tuple[CollectionFacts, ...] | PostgresqlFacts
+) -> tuple[str, ...]:
+    """As ``compare_restored``, but for what makes documents expire: that sleeps until they are in place."""
+    if isinstance(found, PostgresqlFacts) or manifest.mongodb is None:
+        return compare_restored(manifest, found)
+    expected = {facts.collection: facts for facts in manifest.mongodb.collections}
+    return compare_collections(
+        [_without_expiry(facts, facts) for facts in expected.values()],
+        [_without_expiry(facts, expected.get(facts.collection, facts)) for facts in found],
+    )
+
+
+def _without_expiry(facts: CollectionFacts, expected: CollectionFacts) -> CollectionFacts:
+    options = _parse_options(facts.options)
+    options.pop(_EXPIRY, None)
+    expiring = {name for name, index in _parse_indexes(expected.indexes).items() if _EXPIRY in index}
+    indexes = _parse_indexes(facts.indexes)
+    return facts.model_copy(
+        update={
+            "options": json.dumps(options),
+            "indexes": tuple(json.dumps(index) for name, index in indexes.items() if name not in expiring),
+        }
+    )
 
 
 def compare_collections(
@@ -116,9 +143,9 @@ def _parse_options(options: str) -> dict[str, object]:
     return parsed if isinstance(parsed, dict) else {"": parsed}
 
 
-def _parse_indexes(indexes: Iterable[str]) -> dict[str, object]:
+def _parse_indexes(indexes: Iterable[str]) -> dict[str, dict[str, object]]:
     """Return the indexes by name, without what says nothing about the index."""
-    parsed: dict[str, object] = {}
+    parsed: dict[str, dict[str, object]] = {}
     for text in indexes:
         fields = _plain_numbers(json.loads(text))
         # Servers before 4.4 put the namespace into an index: it names the database, which may differ.

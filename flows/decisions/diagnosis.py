@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from flows.decisions.diagnosis_application import find_repeated
 from flows.decisions.diagnosis_reading import (
     Finding,
     Rule,
@@ -205,8 +206,7 @@ def _list_notes(
     for rule, finding in found:
         if rule.name not in told and rule.kind == "fault":
             yield f"{finding.title} Nobody suffers from it yet."
-    if (ending := find_ending(evidence, profile)) is not None:
-        yield ending
+    yield from filter(None, (find_ending(evidence, profile), find_repeated(evidence)))
     logs = known(evidence.logs)
     if logs is not None and logs.firebase_started is False:
         yield "The log has no line that Firebase is up since the last start."

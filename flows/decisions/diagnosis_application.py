@@ -24,6 +24,15 @@ def read_env_file(evidence: Evidence, _profile: ServiceProfile) -> Finding | Non
     return Finding(f"The env file {environment.path} cannot be read.", (environment.problem,))
 
 
+def find_repeated(evidence: Evidence) -> str | None:
+    """Return the sentence that variables are set to more than one value, if they are."""
+    environment = known(evidence.environment)
+    if environment is None or not environment.repeated:
+        return None
+    names = say_names(environment.repeated)
+    return f"{environment.path} sets {names} more than once, to different values: the last one counts."
+
+
 def read_missing(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     """Which variables does the env file not have, beside those that have a rule of their own?"""
     environment, own = known(evidence.environment), profile.application.jwt_secret_variable

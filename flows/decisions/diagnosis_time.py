@@ -54,8 +54,8 @@ def find_ending(evidence: Evidence, profile: ServiceProfile) -> str | None:
 
 def read_clocks(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     """Do the clocks differ, and whose is the odd one?"""
-    readings = known(evidence.clocks) or ()
     tolerance = profile.outage.clock_tolerance.total_seconds()
+    readings = (*(known(evidence.clocks) or ()), *_read_database(evidence, tolerance))
     off = [reading for reading in readings if _is_off(reading, tolerance)]
     if not off:
         return None
@@ -84,6 +84,13 @@ def read_clocks(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
         said,
         certainty="likely",
     )
+
+
+def _read_database(evidence: Evidence, tolerance: float) -> tuple[ClockReading, ...]:
+    """Return the database's clock if it is off: else one on this host would vouch for our wrong one."""
+    database = known(evidence.database)
+    reading = database.clock if database is not None else None
+    return () if reading is None or not _is_off(reading, tolerance) else (reading,)
 
 
 def _is_off(reading: ClockReading, tolerance: float) -> bool:

@@ -26,11 +26,15 @@ Purpose = Literal["drill", "restore", "aside"]
 def choose_set(state: RepositoryState, wanted: str) -> str | Refusal:
     """Given "latest", "latest-verified" or a set id, return the set's id, or why there is none.
 
-    Safety sets are taken by their id only.
+    Safety sets are taken by their id only. A set that cannot be read is neither taken nor passed over.
     """
     newest_first = sorted(state.sets, key=lambda found: (found.created_at, found.set_id), reverse=True)
     # What a restore saved before it replaced it is what somebody wanted to be rid of.
     backups = [found for found in newest_first if found.kind != "safety"]
+    newest = _began(backups[0].set_id) if backups else ""
+    for damaged in state.unreadable:
+        if wanted == damaged.set_id or (wanted == "latest" and _began(damaged.set_id) >= newest):
+            return Refusal(f"{damaged.reason} Name another set. {_list_sets(newest_first)}")
     if wanted == "latest":
         candidates = backups
         missing = f"{state.service} has no backup set"
@@ -75,6 +79,11 @@ def refuse_scratch_name(scratch: str, real: str) -> Refusal | None:
             "rename it first."
         )
     return None
+
+
+def _began(set_id: str) -> str:
+    """Return the part of an id that sorts by time; of a set that cannot be read, nothing else tells it."""
+    return set_id.partition("-")[0]
 
 
 def _scratch_prefix(service: str, purpose: Purpose) -> str:

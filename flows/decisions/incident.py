@@ -125,7 +125,6 @@ def make_incident_report(
         record=record,
         investigation=investigation,
         headline=headline,
-        contained=not open_doors and bool(record.opening.credentials),
         well=not failed and bool(record.opening.credentials),
         to_do=tuple(_list_to_do(profile, record, investigation, failed)),
     )

@@ -19,13 +19,6 @@ def find_signature(name: str) -> Signature:
     return _BY_NAME[name]
 
 
-def read_details(found: LogSignature) -> dict[str, str]:
-    """Given lines of one meaning, return what the newest of them names: a port, a file, a variable."""
-    match = _BY_NAME[found.name].pattern.search(found.example)
-    named = match.groupdict() if match is not None else {}
-    return {name: value for name, value in named.items() if value}
-
-
 def recognize(extract: LogExtract, profile: ServiceProfile) -> LogFacts:
     """Given all lines since a moment, return what they say: known meanings, starts, errors, last words."""
     errors = [line for line in extract.lines if line.level == "error"]

@@ -106,7 +106,9 @@ def _describe(kind: str, command: Document, query: Document, sort: Document) -> 
         pieces.append(f"sort {mask_document({'sort': sort}).removeprefix('{sort: ').removesuffix('}')}")
     for name in ("projection", "fields", "u", "update", "key"):
         if isinstance(found := command.get(name), Mapping | list):
-            pieces.append(f"{name} {mask_document(found)}")
+            # Only the stages of a pipeline name fields by a dollar: in an update that is none, it is a value.
+            is_update = name in {"u", "update"} and isinstance(found, Mapping)
+            pieces.append(f"{name} {mask_filter(found) if is_update else mask_document(found)}")
         elif name == "key" and isinstance(found, str):
             pieces.append(f"of {mask_name(found)}")
     pieces += [name for name in ("limit", "skip", "collation", "hint") if command.get(name)]

@@ -52,7 +52,6 @@ def plan_remediation(profile: ServiceProfile, diagnosis: Diagnosis, facts: Remed
         fingerprint=_fingerprint(diagnosis),
         steps=steps,
         needs_approval=_needs_approval(profile.outage, diagnosis, facts, steps),
-        proposed=tuple(cause.advice for cause in diagnosis.causes if cause.remedy is None),
     )
 
 

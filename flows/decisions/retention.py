@@ -128,7 +128,7 @@ def _find_reasons(
     for reason, set_id in _find_proven(newest_first, usable).items():
         keep(set_id, reason)
     for (unit, period), set_id in standing.items():
-        keep(set_id, f"newest of {unit} {period}")
+        keep(set_id, f"stands for {unit} {period}")
     return reasons
 
 
@@ -150,14 +150,18 @@ def _find_proven(newest_first: Sequence[SetSummary], usable: frozenset[str]) -> 
 
 
 def _find_standing(candidates: Sequence[SetSummary], rules: _Rules) -> dict[tuple[str, str], str]:
-    """Given usable sets, newest first, return the set that stands for each unit and period kept."""
+    """Given usable sets, newest first, return the set that stands for each unit and period kept.
+
+    It is the newest that passed its reread, or the newest where none did: what a killed run never verified
+    must not push out what is known to be good.
+    """
     standing: dict[tuple[str, str], str] = {}
+    verified_first = sorted(candidates, key=lambda found: not found.reread_passed)
     for unit, count in rules.counts.items():
-        newest: dict[tuple[str, str], str] = {}
-        for found in candidates:
-            if len(newest) < count:
-                newest.setdefault((unit, rules.period(unit, found)), found.set_id)
-        standing |= newest
+        kept = list(dict.fromkeys(rules.period(unit, found) for found in candidates))[:count]
+        for found in verified_first:
+            if (period := rules.period(unit, found)) in kept:
+                standing.setdefault((unit, period), found.set_id)
     return standing
 
 

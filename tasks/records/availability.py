@@ -19,8 +19,6 @@ class Availability(Record):
     probes: int
     failed: int
     unavailable_seconds: float
-    longest_seconds: float
-    """The longest single outage."""
     resolution_seconds: float
     """The longest time between two requests while the service answered."""
 

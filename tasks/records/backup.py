@@ -179,7 +179,11 @@ class Manifest(_Record):
 
 
 class Verification(_Record):
-    """What a full re-read (``reread``) or a restore into a scratch database (``drill``) found."""
+    """What a full re-read (``reread``) or a restore into a scratch database (``drill``) found.
+
+    ``manifest_sha256`` (hex) is of the manifest as the run wrote it that re-read it; older verdicts are
+    without.
+    """
 
     set_id: str
     kind: Literal["reread", "drill"]
@@ -187,6 +191,7 @@ class Verification(_Record):
     passed: bool
     findings: tuple[str, ...]
     seconds: float
+    manifest_sha256: str | None = None
 
 
 class SetSummary(_Record):
@@ -218,6 +223,13 @@ class UnfinishedSet(_Record):
     tombstoned: bool
 
 
+class UnreadableSet(_Record):
+    """A set whose manifest is not what was written: no backup to rely on, and nothing to throw away."""
+
+    set_id: str
+    reason: str
+
+
 class RepositoryState(_Record):
     """All that the repository holds of one service at one moment."""
 
@@ -225,3 +237,4 @@ class RepositoryState(_Record):
     observed_at: datetime
     sets: tuple[SetSummary, ...]
     unfinished: tuple[UnfinishedSet, ...]
+    unreadable: tuple[UnreadableSet, ...] = ()

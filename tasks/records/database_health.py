@@ -126,7 +126,6 @@ class Troubles(Record):
     """Counted likewise, of this database."""
 
     deadlocks: int
-    temporary_files: int
     temporary_bytes: int
 
 

@@ -22,8 +22,6 @@ class HealthAnswer(Record):
     status_code: int | None = None
     failure: Literal["refused", "timed out", "unknown host", "tls", "broken off"] | None = None
     """Why there was no HTTP answer at all."""
-    reported_at: datetime | None = None
-    """The timestamp in the body: the application's clock (runbook row I9)."""
     error: str | None = None
     """What the body says is wrong, as the runbook's 500 does."""
 
@@ -95,6 +93,15 @@ class ApplicationFacts(Record):
     """Those that changed since the service was healthy last, at most ten."""
 
 
+class ClockReading(Record):
+    """How far another clock is ahead of this host's; behind is negative."""
+
+    source: str
+    seconds: float
+    uncertainty: float
+    """Half of the time that asking took, and what the clock's own steps are."""
+
+
 DatabaseState = Literal[
     "answers",
     "malformed url",
@@ -122,7 +129,7 @@ class DatabaseFacts(Record):
     """A sentence, unless it answers."""
     is_empty: bool | None = None
     """Whether it has no collection or table: a MongoDB database that is missing looks like that."""
-    server_time: datetime | None = None
+    clock: ClockReading | None = None
     connections: Connections | Unknown = Unknown(why="nobody asked")
     sessions: Sessions | Unknown = Unknown(why="nobody asked")
 
@@ -192,15 +199,6 @@ class CertificateFacts(Record):
     ends_at: datetime | None
     problem: str | None
     """Why a client that checks would refuse it; None if it would not."""
-
-
-class ClockReading(Record):
-    """How far another clock is ahead of this host's; behind is negative."""
-
-    source: str
-    seconds: float
-    uncertainty: float
-    """Half of the time that asking took, and what the clock's own steps are."""
 
 
 class Evidence(Record):

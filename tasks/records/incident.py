@@ -102,8 +102,6 @@ class IncidentReport(Record):
     record: IncidentRecord
     investigation: Investigation
     headline: str
-    contained: bool
-    """Whether every door that we know of is shut."""
     well: bool
     """Whether nothing at all failed."""
     to_do: tuple[str, ...]

@@ -30,13 +30,11 @@ class RemedyStep(Record):
 
 
 class RemediationPlan(RunbookPlan):
-    """The remedies in their order; ``proposed`` are those that wait for a person."""
+    """The remedies in their order."""
 
     fingerprint: str
     steps: tuple[RemedyStep, ...]
     needs_approval: bool
-    proposed: tuple[str, ...] = ()
-    """What only a person can do, a sentence each."""
 
 
 class Hold(Record):

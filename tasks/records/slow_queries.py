@@ -21,6 +21,8 @@ class ProfilerSettings(BaseModel):
     """Somebody's own filter replaces the threshold."""
     has_collection: bool
     """Whether ``system.profile`` is there."""
+    member: str = ""
+    """Whose they are, in a replica set: each member has its own, and no other hears of a change."""
 
 
 @dataclass(frozen=True)

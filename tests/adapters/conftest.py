@@ -1,6 +1,5 @@
 """Two real stores for every specification of a store: a folder and an S3 server of our own."""
 
-import multiprocessing
 import runpy
 import socket
 import threading
@@ -25,6 +24,8 @@ from tasks.object_store_directory import DirectoryStore
 from tasks.object_store_s3 import S3Store
 from tasks.profiles import read_profile
 from tasks.records.service import Destination, ServiceProfile
+from tasks.set_folder import SetLocation
+from tests.forking import CONTEXT
 
 PROJECT = Path(__file__).parents[2]
 StartChild = Callable[[str, ServiceProfile], tuple[BaseProcess, Connection]]
@@ -55,6 +56,18 @@ class S3Server:
         return S3Store(**self.arguments(prefix, **changed))
 
 
+def make_store(root: Path) -> DirectoryStore:
+    """Make the folder of a store, as an operator does once, and return the store."""
+    root.mkdir(mode=0o700, exist_ok=True)
+    return DirectoryStore(root)
+
+
+def make_location(root: Path) -> SetLocation:
+    """Make the folder of a store and return where a set would lie in it."""
+    make_store(root)
+    return SetLocation(destination=Destination(url=root.as_uri()), folder="app/sets/one")
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     state = tmp_path_factory.mktemp("s3")
@@ -74,7 +87,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """An empty store of either kind."""
     if request.param == "directory":
-        return DirectoryStore(tmp_path / "store")
+        return make_store(tmp_path / "store")
     server: S3Server = request.getfixturevalue("s3_server")
     return server.store(f"test-{uuid.uuid4().hex}")
 
@@ -83,7 +96,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
 def service(tmp_path: Path) -> ServiceProfile:
     """A service with nothing but a folder on this host and a store on another folder."""
     profile = read_profile(PROJECT / "deployments" / "services" / "invoice.yaml")
-    destination = Destination(url=(tmp_path / "store").as_uri())
+    destination = Destination(url=make_store(tmp_path / "store").address)
     return profile.model_copy(
         update={
             "state_directory": tmp_path / "state",
@@ -95,16 +108,13 @@ def service(tmp_path: Path) -> ServiceProfile:
 @pytest.fixture
 def start_child() -> Iterator[StartChild]:
     """A starter of processes that do what ``killed_process.py`` says; none outlives the test."""
-    context = multiprocessing.get_context("forkserver")
-    # Prefect is imported once, so that each child starts in a fraction of a second.
-    context.set_forkserver_preload(["tasks.mutation"])
     started: list[BaseProcess] = []
 
     def start(act: str, profile: ServiceProfile) -> tuple[BaseProcess, Connection]:
-        hear, tell = context.Pipe(duplex=False)
+        hear, tell = CONTEXT.Pipe(duplex=False)
         words = {"ACT": act, "PROFILE": profile.model_dump_json(), "TELL": tell}
         script = str(Path(__file__).with_name("killed_process.py"))
-        process = context.Process(target=runpy.run_path, args=(script, words))
+        process = CONTEXT.Process(target=runpy.run_path, args=(script, words))
         process.start()
         tell.close()
         started.append(process)

@@ -19,9 +19,9 @@ from tasks.application_files import ARCHIVE_KEY, list_files, read_archive, save_
 from tasks.errors import AccessDeniedError, ConfigurationError, DamagedSetError, SourceError
 from tasks.records.application import Application
 from tasks.records.backup import ApplicationContent, ApplicationFacts
-from tasks.records.service import Destination
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import GZIP
+from tests.adapters.conftest import make_location
 
 EXCLUDED = ("node_modules", ".git", "*.log")
 NOT_UTF8 = os.fsdecode(b"caf\xe9.txt")
@@ -36,7 +36,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def location(tmp_path: Path) -> SetLocation:
-    return SetLocation(destination=Destination(url=(tmp_path / "store").as_uri()), folder="app/sets/one")
+    return make_location(tmp_path / "store")
 
 
 def application(directory: Path, excluded: tuple[str, ...] = EXCLUDED) -> Application:
@@ -264,6 +264,12 @@ def test_a_missing_directory_names_itself_and_the_field(directory: Path, locatio
             ConfigurationError, match=rf"{path} does not exist: correct application\.directory"
         ):
             save(path, location)
+
+
+def test_a_directory_that_may_not_be_looked_at_is_named(directory: Path, location: SetLocation) -> None:
+    # A name that is too long fails where one does that the worker may not reach, also for root.
+    with pytest.raises(SourceError, match="File name too long"):
+        save(directory / ("x" * 300), location)
 
 
 @pytest.mark.parametrize("unreadable", ["private", "private.txt"])

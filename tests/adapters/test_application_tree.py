@@ -17,7 +17,7 @@ from tasks import application_tree
 from tasks.application_files import list_files, save_application
 from tasks.application_keeping import bring_along
 from tasks.application_unpacking import unpack, unpack_application
-from tasks.errors import ConfigurationError, DamagedSetError, RunbookError, StoreFullError
+from tasks.errors import ConfigurationError, DamagedSetError, RunbookError, SourceError, StoreFullError
 from tasks.records.application_tree import TreePaths
 from tasks.records.backup import ApplicationContent, StoredObject
 from tasks.records.service import ServiceProfile
@@ -432,6 +432,8 @@ def test_a_missing_directory_a_file_and_a_missing_parent_are_told_apart(
     assert observe(make_profile(service, paths), LONG_AGO).kind == "other"
     with pytest.raises(ConfigurationError, match="does not exist"):
         observe(make_profile(service, fold(tmp_path / "gone")), LONG_AGO)
+    with pytest.raises(SourceError, match="File name too long"):
+        observe(make_profile(service, fold(tmp_path / ("x" * 300))), LONG_AGO)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tasks.backup_manifest import format_manifest, hash_manifest
 from tasks.backup_repository import BackupRepository
 from tasks.errors import (
     AlreadyExistsError,
@@ -97,7 +98,9 @@ def publish(repository: BackupRepository, day: int = 21, kind: str = "nightly") 
     return set_id
 
 
-def verify(repository: BackupRepository, set_id: str, kind: str, day: int, *, passed: bool) -> None:
+def verify(
+    repository: BackupRepository, set_id: str, kind: str, day: int, *, passed: bool, **more: str
+) -> None:
     repository.record_verification(
         Verification.model_validate(
             {
@@ -107,6 +110,7 @@ def verify(repository: BackupRepository, set_id: str, kind: str, day: int, *, pa
                 "passed": passed,
                 "findings": (),
                 "seconds": 1.0,
+                **more,
             }
         )
     )
@@ -228,13 +232,29 @@ def test_an_unreadable_set_is_neither_good_nor_unfinished_and_is_never_collected
 ) -> None:
     good, unreadable = publish(repository, day=20), publish(repository, day=21)
     repository.store.write(repository.object_key(unreadable, "manifest.json"), b'{"format_version": 1, "cut')
-    found = repository.survey(NIGHT)
-    assert [known.set_id for known in found.state.sets] == [good]
-    assert found.state.unfinished == ()
+    found = repository.state(NIGHT)
+    assert [known.set_id for known in found.sets] == [good]
+    assert found.unfinished == ()
     assert [known.set_id for known in found.unreadable] == [unreadable]
     assert "manifest.json is damaged" in found.unreadable[0].reason
     with pytest.raises(RefusedError):
         repository.collect_unfinished(unreadable)
+
+
+def test_a_manifest_that_parses_and_is_not_the_one_that_was_reread_is_damage(
+    repository: BackupRepository,
+) -> None:
+    set_id = publish(repository)
+    written = manifest_of(set_id)
+    verify(repository, set_id, "reread", 21, passed=True, manifest_sha256=hash_manifest(written))
+    assert [known.set_id for known in repository.state(NIGHT).sets] == [set_id]
+
+    forged = written.model_copy(update={"finished_at": written.finished_at + timedelta(seconds=1)})
+    repository.store.write(repository.object_key(set_id, "manifest.json"), format_manifest(forged))
+
+    found = repository.state(NIGHT)
+    assert (found.sets, found.unfinished) == ((), ())
+    assert "manifest.json is damaged: its bytes are not those that were written" in found.unreadable[0].reason
 
 
 # The state
@@ -292,8 +312,8 @@ def test_unfinished_and_half_deleted_sets_are_told_apart(repository: BackupRepos
 def test_what_is_none_of_ours_is_left_alone(repository: BackupRepository) -> None:
     repository.store.write("invoice/sets/.snapshot/manifest.json", b"{}")
     repository.store.write("invoice/sets/readme", b"{}")
-    found = repository.survey(NIGHT)
-    assert (found.state.sets, found.state.unfinished, found.unreadable) == ((), (), ())
+    found = repository.state(NIGHT)
+    assert (found.sets, found.unfinished, found.unreadable) == ((), (), ())
     assert repository.set_ids() == ()
 
 

@@ -20,7 +20,8 @@ from deployments.sandbox.endpoints import Endpoints
 from flows.decisions.index_findings import find_leftovers
 from tasks import postgresql_index_care
 from tasks.errors import NotFoundError, RunbookError
-from tasks.mongodb_index_care import MongodbIndexCare, address_member, read_reusable
+from tasks.mongodb import address_member
+from tasks.mongodb_index_care import MongodbIndexCare, read_reusable
 from tasks.postgresql_bloat import Pages, estimate_wasted
 from tasks.postgresql_index_care import PostgresqlIndexCare
 from tasks.records.index_care import CareAct, IndexCareFacts

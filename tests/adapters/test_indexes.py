@@ -1,11 +1,15 @@
 """Indexes on real servers: listed rightly, built without blocking; what keeps one from being unique."""
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from socket import SHUT_RDWR, create_connection, socket
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -19,7 +23,7 @@ from pymongo.errors import DuplicateKeyError
 
 from deployments.sandbox.endpoints import Endpoints
 from tasks import postgresql_indexes
-from tasks.errors import AccessDeniedError, RunbookError
+from tasks.errors import AccessDeniedError, ConfigurationError, RunbookError
 from tasks.mongodb_indexes import MongodbIndexes
 from tasks.postgresql_indexes import PostgresqlIndexes
 from tasks.records.data_care import RecommendedIndex
@@ -347,6 +351,39 @@ def test_who_may_not_change_indexes_is_told_which_privilege_is_missing(
     finally:
         postgresql.run(f"DROP OWNED BY {role}; DROP ROLE {role}")
         mongodb.command("dropUser", role)
+
+
+@contextmanager
+def pooler_before(url: str) -> Iterator[str]:
+    """A relay that, as a pooler, names another process than the server's when it lets somebody in."""
+
+    class Relay(BaseRequestHandler):
+        def handle(self) -> None:
+            with create_connection(("127.0.0.1", urlsplit(url).port or 5432)) as server:
+                asking = threading.Thread(target=self.pass_on, args=(self.request, server), daemon=True)
+                asking.start()
+                self.pass_on(server, self.request)
+
+        def pass_on(self, source: socket, sink: socket) -> None:
+            with suppress(OSError):
+                while data := source.recv(1 << 16):
+                    sink.sendall(re.sub(rb"(?<=K\x00\x00\x00\x0c)....", b"1234", data, flags=re.DOTALL))
+                sink.shutdown(SHUT_RDWR)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Relay) as relay:
+        threading.Thread(target=relay.serve_forever, args=(0.05,), daemon=True).start()
+        login = urlsplit(url).netloc.rpartition("@")[0]
+        yield urlsplit(url)._replace(netloc=f"{login}@127.0.0.1:{relay.server_address[1]}").geturl()
+        relay.shutdown()
+
+
+def test_nothing_is_built_through_a_pooler_which_would_hand_its_settings_on(postgresql: Postgresql) -> None:
+    with pooler_before(postgresql.url) as url:
+        server = PostgresqlIndexes(url)
+        assert "child" in server.list_sources()
+        with pytest.raises(ConfigurationError, match=r"is a pooler's.* DIRECT_URL"):
+            server.build(index("child", "new", ("n", "1")))
+    assert "new" not in postgresql.names()
 
 
 # --- What a build would meet ---

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,12 @@ import pytest
 
 from tasks import leases
 from tasks.errors import ConfigurationError, LeaseHeldError, LeaseLostError, UnreachableError
-from tasks.lease_generations import acquire, forget, write_first
-from tasks.leases import HeldLease, hold_lease, living_leases
+from tasks.lease_generations import acquire, forget, living_among, write_first
+from tasks.leases import HeldLease, hold_lease, utc_now
 from tasks.object_store import ObjectStore, StoredKey
-from tasks.object_store_directory import DirectoryStore
 from tasks.process_identity import is_dead_for_certain, this_process
 from tasks.records.lease import Lease
+from tests.adapters.conftest import make_store
 
 NAME = "backup"
 START = datetime(2026, 11, 21, 2, tzinfo=UTC)
@@ -61,6 +61,10 @@ def claim_of(host: str, moment: datetime, name: str = NAME) -> Lease:
     )
 
 
+def list_living(store: ObjectStore, now: Callable[[], datetime] = utc_now) -> dict[str, Lease]:
+    return living_among(store, "svc", store.list_keys("svc/leases/"), now())
+
+
 class Faulty:
     """A store that can be made to go away, and that can be made to show an old listing."""
 
@@ -82,8 +86,8 @@ def test_a_lease_is_held_while_the_block_runs_and_free_afterwards(store: ObjectS
     with hold_lease(store, "svc", NAME, purpose="nightly", holder="run 1") as held:
         held.check()
         assert held.lease.holder == "run 1"
-        assert list(living_leases(store, "svc")) == [NAME]
-    assert living_leases(store, "svc") == {}
+        assert list(list_living(store)) == [NAME]
+    assert list_living(store) == {}
     with hold_lease(store, "svc", NAME, purpose="nightly", holder="run 2") as held:
         assert held.lease.generation == 2
 
@@ -107,7 +111,7 @@ def test_names_and_services_do_not_hinder_each_other(store: ObjectStore) -> None
         hold_lease(store, "svc", "set-10", purpose="p", holder="h"),
         hold_lease(store, "other", "set-1", purpose="p", holder="h"),
     ):
-        assert sorted(living_leases(store, "svc")) == ["set-1", "set-10"]
+        assert sorted(list_living(store)) == ["set-1", "set-10"]
 
 
 def test_another_hosts_lease_is_taken_over_only_when_it_ran_out(store: ObjectStore) -> None:
@@ -117,9 +121,9 @@ def test_another_hosts_lease_is_taken_over_only_when_it_ran_out(store: ObjectSto
     with pytest.raises(LeaseHeldError):
         acquire(store, "svc", claim_of("host-b", clock()))
     clock.forward(seconds=10)
-    assert living_leases(store, "svc", clock) == {}
+    assert list_living(store, clock) == {}
     assert acquire(store, "svc", claim_of("host-b", clock())).generation == 2
-    assert living_leases(store, "svc", clock)[NAME].host == "host-b"
+    assert list_living(store, clock)[NAME].host == "host-b"
 
 
 def test_a_lease_that_is_renewed_does_not_run_out(store: ObjectStore) -> None:
@@ -149,7 +153,7 @@ def test_a_lease_that_was_taken_over_is_lost(store: ObjectStore) -> None:
             held.check()
         with pytest.raises(LeaseLostError, match="taken it over"):
             held.renew()
-    assert living_leases(store, "svc", clock)[NAME].host == "host-b"
+    assert list_living(store, clock)[NAME].host == "host-b"
 
 
 def test_a_lease_that_an_operator_deleted_is_lost_although_the_number_comes_again(store: ObjectStore) -> None:
@@ -160,11 +164,11 @@ def test_a_lease_that_an_operator_deleted_is_lost_although_the_number_comes_agai
         assert acquire(store, "svc", claim_of("host-b", clock())).generation == held.lease.generation
         with pytest.raises(LeaseLostError):
             held.check()
-    assert living_leases(store, "svc", clock)[NAME].host == "host-b"
+    assert list_living(store, clock)[NAME].host == "host-b"
 
 
 def test_a_store_that_is_away_takes_the_lease_only_when_its_time_is_over(tmp_path: Path) -> None:
-    clock, store = Clock(), Faulty(DirectoryStore(tmp_path / "store"))
+    clock, store = Clock(), Faulty(make_store(tmp_path / "store"))
     with hold_lease(store, "svc", NAME, purpose="p", holder="h", now=clock) as held:
         store.away = True
         clock.forward(seconds=119)
@@ -180,7 +184,7 @@ def test_a_store_that_is_away_takes_the_lease_only_when_its_time_is_over(tmp_pat
 
 
 def test_a_store_that_is_away_at_the_end_does_not_undo_what_was_done(tmp_path: Path) -> None:
-    store = Faulty(DirectoryStore(tmp_path / "store"))
+    store = Faulty(make_store(tmp_path / "store"))
     with hold_lease(store, "svc", NAME, purpose="p", holder="h"):
         store.away = True
 
@@ -233,7 +237,7 @@ with hold_lease(DirectoryStore(Path(sys.argv[1])), "svc", "backup", purpose="nig
 
 
 def test_the_lease_of_a_killed_process_of_this_host_is_taken_over_at_once(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path / "store")
+    store = make_store(tmp_path / "store")
     command = [sys.executable, "-c", HOLD_UNTIL_KILLED, str(tmp_path / "store")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as child:
         assert child.stdout is not None
@@ -257,7 +261,7 @@ def test_a_process_is_dead_only_for_certain() -> None:
 
 
 def test_a_writer_that_slept_through_two_takeovers_does_not_hold_what_it_wrote(tmp_path: Path) -> None:
-    clock, store = Clock(), Faulty(DirectoryStore(tmp_path / "store"))
+    clock, store = Clock(), Faulty(make_store(tmp_path / "store"))
     seen_before_the_sleep = list(store.list_keys("svc/leases/"))
     for host in "abcdef":
         acquire(store, "svc", claim_of(host, clock()))
@@ -266,7 +270,7 @@ def test_a_writer_that_slept_through_two_takeovers_does_not_hold_what_it_wrote(t
     store.old = [seen_before_the_sleep]
     with pytest.raises(LeaseHeldError, match="this very moment"):
         acquire(store, "svc", claim_of("sleeper", clock()))
-    assert living_leases(store, "svc", clock)[NAME].host == "holder"
+    assert list_living(store, clock)[NAME].host == "holder"
 
 
 def test_old_generations_do_not_pile_up(store: ObjectStore) -> None:
@@ -280,7 +284,7 @@ def test_a_lease_of_what_is_gone_is_forgotten_unless_it_is_held(store: ObjectSto
     clock = Clock()
     acquire(store, "svc", claim_of("host-a", clock()))
     forget(store, "svc", NAME, clock())
-    assert list(living_leases(store, "svc", clock)) == [NAME]
+    assert list(list_living(store, clock)) == [NAME]
     clock.forward(minutes=5)
     forget(store, "svc", NAME, clock())
     assert list(store.list_keys("svc/")) == []

@@ -33,11 +33,13 @@ from tasks.mongodb_restore import (
     list_databases,
     observe_restored_collections,
     restore_collections,
+    wake_collections,
 )
 from tasks.mongodb_snapshot import open_snapshot
 from tasks.records.backup import CollectionContent, CollectionFacts, MongodbContent
-from tasks.records.service import Destination, ServiceProfile
+from tasks.records.service import ServiceProfile
 from tasks.set_folder import SetLocation
+from tests.adapters.conftest import make_location
 
 Document = dict[str, object]
 Saved = tuple[MongodbContent, SetLocation]
@@ -46,7 +48,7 @@ LONG_NAME = "名" * 70
 
 
 def save_all(url: str, store: Path) -> Saved:
-    location = SetLocation(destination=Destination(url=store.as_uri()), folder="app/sets/one")
+    location = make_location(store)
     with open_snapshot(url) as snapshot:
         shapes = observe_collections.fn(snapshot)
         contents = tuple(save_collection.fn(snapshot, shape, location) for shape in shapes)
@@ -114,7 +116,8 @@ def facts_in(database: str, content: MongodbContent) -> tuple[CollectionFacts, .
 
 def restore(profile: ServiceProfile, scratch: str, saved: Saved) -> tuple[CollectionFacts, ...]:
     restore_collections.fn(profile.database.admin_url, scratch, *saved)
-    return observe_restored_collections.fn(profile.database.admin_url, scratch)
+    found = observe_restored_collections.fn(profile.database.admin_url, scratch)
+    return wake_collections.fn(profile.database.admin_url, scratch, *saved, found)
 
 
 def test_a_restore_has_every_fact_and_every_byte(
@@ -243,6 +246,19 @@ def test_documents_older_than_a_validator_are_restored(
     assert restore(invoice, scratch, saved) == facts_in(scratch, saved[0])
 
 
+def test_what_makes_documents_expire_comes_only_when_they_were_read_and_may_come_twice(
+    seeded: Saved, invoice: ServiceProfile, client: MongoClient[Document], scratch: str
+) -> None:
+    admin, (content, location) = invoice.database.admin_url, seeded
+    restore_collections.fn(admin, scratch, content, location)
+    assert list(client[scratch]["sessions"].index_information()) == ["_id_"]
+    found = observe_restored_collections.fn(admin, scratch)
+    for _ in range(2):
+        woken = wake_collections.fn(admin, scratch, content, location, found)
+        assert woken == facts_in(scratch, content)
+        assert client[scratch]["sessions"].index_information()["expiresAt_1"]["expireAfterSeconds"] == 0
+
+
 def test_a_data_file_that_is_cut_between_documents_is_told_by_its_facts(
     seeded: Saved, invoice: ServiceProfile, scratch: str, tmp_path: Path
 ) -> None:
@@ -286,6 +302,24 @@ def test_a_restore_of_damaged_objects_names_them(
         finally:
             path.write_bytes(whole)
         drop_database.fn(invoice.database.admin_url, scratch)
+
+
+def test_a_document_that_the_server_refuses_is_told_without_its_values(
+    database: Database[Document], endpoints: Endpoints, tmp_path: Path, invoice: ServiceProfile, scratch: str
+) -> None:
+    database["users"].insert_one({"_id": "ada@example.org"})
+    url = urlsplit(endpoints.mongodb_admin_url)._replace(path=f"/{database.name}").geturl()
+    content, location = save_all(url, tmp_path / "store")
+    (users,) = content.collections
+    assert users.data is not None
+    twice = 2 * unpacked(location, users.data.key)
+    (folder_of(location).parent / users.data.key).write_bytes(gzip.compress(twice))
+    said = (
+        rf"users does not restore: MongoDB, restoring into {scratch}, refused: a document, by its index _id_ "
+    )
+    with pytest.raises(DamagedSetError, match=said + r"\(code 11000\)\.$") as raised:
+        restore_collections.fn(invoice.database.admin_url, scratch, content, location)
+    assert "ada" not in str(raised.value)
 
 
 DOCUMENTS = st.lists(

@@ -19,8 +19,8 @@ from tasks.mongodb_health import (
     read_connections,
     read_disk,
     read_operation,
-    read_replica_set,
 )
+from tasks.mongodb_replication import read_replica_set
 from tasks.records.database_health import CacheReads, Connections, DatabaseHealth, Disk
 from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile

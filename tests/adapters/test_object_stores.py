@@ -38,6 +38,7 @@ from tasks.object_store_s3 import S3Store
 from tasks.object_store_s3_upload import MOST_PARTS, cut_into_parts, part_bytes
 from tasks.opening_stores import open_store
 from tasks.records.service import Destination
+from tests.adapters.conftest import make_store
 
 MIB = 1 << 20
 LATER = timedelta(days=1)
@@ -235,7 +236,7 @@ def test_a_killed_writer_leaves_nothing_visible_and_can_be_cleaned_up(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     how: dict[str, object] = {"root": str(tmp_path / "store")}
-    store: ObjectStore = DirectoryStore(tmp_path / "store")
+    store: ObjectStore = make_store(tmp_path / "store")
     if kind == "s3":
         how = request.getfixturevalue("s3_server").arguments(f"killed-{uuid.uuid4().hex}")
         store = S3Store(**how)  # type: ignore[arg-type]
@@ -256,24 +257,23 @@ def test_a_killed_writer_leaves_nothing_visible_and_can_be_cleaned_up(
 
 
 def test_folders_and_files_are_private(tmp_path: Path) -> None:
-    DirectoryStore(tmp_path / "store").write("a/b", b"secret")
+    make_store(tmp_path / "store").write("a/b", b"secret")
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "store").rglob("*")}
     assert modes == {"a": 0o700, "b": 0o600}
-    assert (tmp_path / "store").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize(
     "key", ["../out", "a/../../out", "/etc/passwd", "a//b", "", ".", "a\0b", "x.unfinished"]
 )
 def test_no_key_leads_out_of_the_folder(tmp_path: Path, key: str) -> None:
-    store = DirectoryStore(tmp_path / "store")
+    store = make_store(tmp_path / "store")
     for act in (lambda: store.write(key, b""), lambda: store.read(key), lambda: store.delete(key)):
         with pytest.raises(ConfigurationError):
             act()
 
 
 def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path / "store")
+    store = make_store(tmp_path / "store")
     (tmp_path / "outside").mkdir()
     (tmp_path / "store" / "link").symlink_to(tmp_path / "outside")
     with pytest.raises(ConfigurationError, match="link"):
@@ -281,13 +281,29 @@ def test_no_link_leads_out_of_the_folder(tmp_path: Path) -> None:
     assert keys(store) == []
 
 
-def test_the_folder_above_must_exist(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="mount its disk"):
-        DirectoryStore(tmp_path / "mnt" / "store")
+def test_an_empty_folder_where_the_mounted_one_was_is_no_empty_store(tmp_path: Path) -> None:
+    """As a disk that failed to mount leaves it: its mount point is there, on the system's disk."""
+    mount_point = tmp_path / "mnt"
+    for missing in (mount_point, mount_point / "store"):
+        with pytest.raises(UnreachableError, match=r"mount its disk, .* make the folder once"):
+            DirectoryStore(mount_point / "store")
+        missing.mkdir()
+    DirectoryStore(mount_point / "store").write("key", b"content")
+    mount_point.rename(tmp_path / "unmounted")
+    mount_point.mkdir()
+    with pytest.raises(UnreachableError):
+        DirectoryStore(mount_point / "store")
+    assert list(mount_point.iterdir()) == []
+
+
+def test_a_file_where_the_folder_should_be_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "store").touch()
+    with pytest.raises(ConfigurationError, match="is no folder"):
+        DirectoryStore(tmp_path / "store")
 
 
 def test_a_disk_that_went_away_is_unreachable_and_not_empty(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path / "store")
+    store = make_store(tmp_path / "store")
     shutil.rmtree(tmp_path / "store")
     acts: list[Callable[[], object]] = [
         lambda: keys(store),
@@ -301,7 +317,7 @@ def test_a_disk_that_went_away_is_unreachable_and_not_empty(tmp_path: Path) -> N
 
 
 def test_deleting_the_last_object_of_a_folder_takes_the_folder_away(tmp_path: Path) -> None:
-    store = DirectoryStore(tmp_path / "store")
+    store = make_store(tmp_path / "store")
     store.write("svc/sets/one/a", b"")
     store.write("svc/pins/one", b"")
     store.delete("svc/sets/one/a")
@@ -332,6 +348,7 @@ from tasks.errors import StoreFullError
 from tasks.object_store_directory import DirectoryStore
 disk = Path(sys.stdin.readline().strip().strip('"'))
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
+(disk / "store").mkdir()
 store = DirectoryStore(disk / "store")
 store.write("svc/kept", b"kept")
 for size in (100_000, 1 << 20, 16 << 20):
@@ -558,6 +575,7 @@ def test_a_destination_opens_its_store(
     store.write("key", b"content")
     assert store.address.startswith(f"s3://{s3_server.bucket}/opened (127.0.0.1:")
     assert s3_server.store("opened").read("key") == b"content"
+    (tmp_path / "with space").mkdir()
     local = open_store(Destination(url=f"file://{tmp_path}/with%20space"))
     local.write("key", b"content")
     assert (tmp_path / "with space" / "key").read_bytes() == b"content"

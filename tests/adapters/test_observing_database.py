@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,12 +122,30 @@ def elsewhere(url: str, port: int, host: str = "127.0.0.1") -> str:
 def test_a_database_that_answers_tells_its_time_and_who_is_connected(service: Service) -> None:
     facts = service.observe()
     assert (facts.state, facts.is_empty) == ("answers", False)
-    assert facts.server_time is not None
-    assert abs(facts.server_time - datetime.now(UTC)) < timedelta(seconds=5)
+    assert facts.clock is not None
+    assert facts.clock.source == "the database"
+    # It is this host's own clock, which the server cuts to milliseconds.
+    assert abs(facts.clock.seconds) <= facts.clock.uncertainty + 0.002
+    assert facts.clock.uncertainty < 1
     assert isinstance(facts.connections, Connections)
     assert isinstance(facts.sessions, Sessions)
     assert facts.seconds < 2
     assert facts.where.endswith(service.url.rpartition("@")[2].partition("/")[0]) or "database" in facts.where
+
+
+def test_how_far_the_databases_clock_is_ahead_is_known_to_half_of_what_asking_took(
+    postgresql: Service,
+) -> None:
+    with psycopg.connect(postgresql.url, autocommit=True) as connection:
+        connection.execute("""
+            CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS
+            $$SELECT pg_sleep(0.2); SELECT pg_catalog.clock_timestamp() + interval '1 hour'$$;
+            ALTER ROLE CURRENT_USER SET search_path = public, pg_catalog
+        """)
+    clock = postgresql.observe().clock
+    assert clock is not None
+    assert abs(clock.seconds - 3600) <= clock.uncertainty
+    assert 0.1 <= clock.uncertainty < 1
 
 
 @KINDS

@@ -17,7 +17,7 @@ from nodesemver import satisfies  # type: ignore[import-untyped]
 
 from deployments.sandbox import programs
 from deployments.sandbox.node import FOLDER
-from tasks.errors import ConfigurationError
+from tasks.errors import ConfigurationError, SourceError
 from tasks.known_good import remember_healthy
 from tasks.observing_files import observe_files
 from tasks.own_processes import find_own_processes, find_starters
@@ -163,6 +163,12 @@ def test_without_node_that_is_said(app: ServiceProfile, monkeypatch: pytest.Monk
 def test_without_its_directory_that_is_said(app: ServiceProfile) -> None:
     with pytest.raises(ConfigurationError, match="directory /nowhere does not exist"):
         observe_files.fn(changed(app, directory=Path("/nowhere")))
+
+
+def test_a_directory_that_cannot_be_looked_at_is_said(app: ServiceProfile) -> None:
+    # Not one without permissions, which root may look at.
+    with pytest.raises(SourceError, match="x: File name too long"):
+        observe_files.fn(changed(app, directory=Path("/", "x" * 256)))
 
 
 @pytest.fixture

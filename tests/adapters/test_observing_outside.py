@@ -120,14 +120,10 @@ def free_port() -> int:
 # --- health
 
 
-def test_a_healthy_service_is_asked_three_times_and_its_clock_is_read(
-    serve: Serve, profile: ServiceProfile
-) -> None:
-    said = Said(body={"status": "OK", "timestamp": "2024-01-15T10:30:00.000Z"})
-    found = observe_health.fn(changed(profile, health_url=serve(said)))
+def test_a_healthy_service_is_asked_three_times(serve: Serve, profile: ServiceProfile) -> None:
+    found = observe_health.fn(changed(profile, health_url=serve(Said(body={"status": "OK"}))))
     assert found.problem is None
     assert [answer.status_code for answer in found.answers] == [200, 200, 200]
-    assert found.answers[0].reported_at == datetime(2024, 1, 15, 10, 30, tzinfo=UTC)
 
 
 def test_a_blip_among_the_answers_is_kept(serve: Serve, profile: ServiceProfile) -> None:
@@ -455,7 +451,7 @@ def dated(ahead: timedelta, **headers: str) -> Said:
 def test_clocks_are_compared_within_their_steps_and_those_that_are_silent_left_out(
     serve: Serve, profile: ServiceProfile
 ) -> None:
-    app = Said(body={"timestamp": (datetime.now(UTC) - timedelta(hours=1)).isoformat()})
+    app = Said(body={"timestamp": f"{datetime.now(UTC) - timedelta(hours=1):%Y-%m-%dT%H:%M:%S.%fZ}"})
     stripe = serve(dated(timedelta(seconds=90)))
     ours = changed(profile, health_url=serve(app)).model_copy(
         update={

@@ -20,9 +20,10 @@ from tasks.postgresql_dump import DUMP_KEY, save_database
 from tasks.postgresql_restore import observe_restored_database
 from tasks.postgresql_snapshot import hold_snapshot
 from tasks.records.backup import PostgresqlContent, PostgresqlFacts
-from tasks.records.service import Destination, ServiceProfile
+from tasks.records.service import ServiceProfile
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import ZSTD
+from tests.adapters.conftest import make_location
 
 PASSWORD = "Ab1%@:/ ?#"
 # Roles: {app} logs in and owns the database, {keeper} only owns, {reader} is let in to read.
@@ -133,7 +134,7 @@ CREATE DATABASE {{real}} OWNER {{app}} TEMPLATE template0 ENCODING UTF8
     )
     execute(admin, CONTENT, names, names["real"])
     execute(admin, PROPERTIES, names)
-    location = SetLocation(destination=Destination(url=(tmp_path / "store").as_uri()), folder="app/sets/one")
+    location = make_location(tmp_path / "store")
     with hold_snapshot(parse_url(admin, names["real"])) as snapshot:
         content = save_database.fn(snapshot, endpoints.pg_bin, location)
     yield Original(admin, propertypulse, endpoints.pg_bin, location, names, content)

@@ -16,7 +16,7 @@ from psycopg import sql
 
 from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.stack import Sandbox
-from tasks import postgresql_dump
+from tasks import postgresql_dump, postgresql_snapshot
 from tasks.errors import AccessDeniedError, ConfigurationError, DamagedSetError, SourceError, UnreachableError
 from tasks.postgresql import connect, parse_url
 from tasks.postgresql_copy_sections import CopySections
@@ -29,16 +29,17 @@ from tasks.postgresql_restore import (
 )
 from tasks.postgresql_snapshot import hold_snapshot, observe_tables
 from tasks.records.backup import PostgresqlContent
-from tasks.records.service import Destination, ServiceProfile
+from tasks.records.service import ServiceProfile
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import ZSTD
+from tests.adapters.conftest import make_location
 
 CANARY = "canary7f3a"
 
 
 @pytest.fixture
 def location(tmp_path: Path) -> SetLocation:
-    return SetLocation(destination=Destination(url=(tmp_path / "store").as_uri()), folder="app/sets/one")
+    return make_location(tmp_path / "store")
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def seeded(
     endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[PostgresqlContent, SetLocation]:
     store = tmp_path_factory.mktemp("seeded") / "store"
-    location = SetLocation(destination=Destination(url=store.as_uri()), folder="app/sets/one")
+    location = make_location(store)
     return save(endpoints.postgresql_url, endpoints, location), location
 
 
@@ -368,6 +369,27 @@ def test_a_server_that_dies_in_mid_dump_leaves_nothing_and_says_so(
         assert files(location) == []
     finally:
         sandbox.postgresql.start()
+
+
+def test_a_table_that_somebody_keeps_locked_is_not_waited_for_without_end(
+    endpoints: Endpoints, database: str, location: SetLocation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(database, "CREATE TABLE locked (id int)")
+    for module in (postgresql_snapshot, postgresql_dump):
+        monkeypatch.setattr(module, "LOCK_MILLISECONDS", 200)
+    address = parse_url(database)
+    with psycopg.connect(database) as migration:
+        migration.execute("LOCK TABLE locked IN ACCESS EXCLUSIVE MODE")
+        with hold_snapshot(address) as snapshot:
+            dumping = rf"{address}, which pg_dump asked for public\.locked, kept us waiting for a lock"
+            with pytest.raises(SourceError, match=dumping):
+                save_database.fn(snapshot, endpoints.pg_bin, location)
+        with (
+            hold_snapshot(address) as snapshot,
+            pytest.raises(SourceError, match=rf"{address} kept us waiting .* and end that one\.$"),
+        ):
+            observe_tables.fn(snapshot)
+    assert files(location) == []
 
 
 def test_tables_to_save_are_listed_with_the_servers_estimates(endpoints: Endpoints) -> None:

@@ -79,9 +79,14 @@ def test_what_an_application_said_since_a_mark_is_told_without_its_secrets(invoi
     assert read_process_log.fn(invoice, 50, mark) == ()
     secret = read_variables(invoice)["JWT_SECRET"]
     (errors,) = (Path(name) for name in mark.ends if "error" in name)
-    with errors.open("a") as file:
-        file.write(f"a line with {secret} in it\n")
-    said = read_process_log.fn(invoice, 50, mark)
+    length = errors.stat().st_size
+    try:
+        with errors.open("a") as file:
+            file.write(f"a line with {secret} in it\n")
+        said = read_process_log.fn(invoice, 50, mark)
+    finally:
+        # Once it is another's no more, nobody could know it for a secret.
+        os.truncate(errors, length)
     assert said[-1].startswith("a line with *")
     assert secret not in "\n".join(said)
 

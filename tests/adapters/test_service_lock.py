@@ -150,3 +150,13 @@ def test_without_its_store_the_service_is_still_held_on_this_host(
     alone = service.model_copy(update={"name": "alone"})
     with hold_service(alone, purpose="b", holder="second", wait=AT_ONCE):
         assert "Other hosts are not kept out, the store does not answer" in caplog.text
+
+
+def test_a_backup_disk_that_is_not_mounted_keeps_nobody_from_the_service(
+    service: ServiceProfile, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "store").rmdir()
+    with hold_service(service, purpose="restart-service", holder="first", wait=AT_ONCE):
+        assert "Other hosts are not kept out" in caplog.text
+        assert "mount its disk" in caplog.text
+    assert not (tmp_path / "store").exists()

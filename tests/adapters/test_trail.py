@@ -18,6 +18,7 @@ from tasks.records.service import Destination, ServiceProfile
 from tasks.records.trail import CheckedTrail, TrailLine
 from tasks.run_context import Run
 from tasks.trail import BEGINNING, check_trail, record_event
+from tests.adapters.conftest import make_store
 
 RUN = Run(
     name="clever-otter",
@@ -147,7 +148,7 @@ def test_another_file_with_a_sound_chain_is_noticed_by_the_copies(
         update={
             "state_directory": tmp_path / "forger",
             "backup": trail.backup.model_copy(
-                update={"destination": Destination(url=(tmp_path / "forgers-store").as_uri())}
+                update={"destination": Destination(url=make_store(tmp_path / "forgers-store").address)}
             ),
         }
     )

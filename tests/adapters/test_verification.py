@@ -10,15 +10,17 @@ import zstandard
 
 from deployments.sandbox.endpoints import Endpoints
 from tasks.application_files import save_application
+from tasks.backup_manifest import format_manifest
 from tasks.mongodb_dump import observe_collections, save_collection
 from tasks.mongodb_snapshot import open_snapshot
 from tasks.postgresql import parse_url
 from tasks.postgresql_dump import save_database
 from tasks.postgresql_snapshot import hold_snapshot
 from tasks.records.backup import Manifest, MongodbContent, StoredObject
-from tasks.records.service import Destination, ServiceProfile
+from tasks.records.service import ServiceProfile
 from tasks.set_folder import SetLocation
-from tasks.verification import reread_application, reread_collection, reread_dump
+from tasks.verification import reread_application, reread_collection, reread_dump, reread_manifest
+from tests.adapters.conftest import make_location
 
 COLLECTIONS = {"bsonTypes", "emptyCollection", "overdueInvoices", "coupons", "with space"}
 
@@ -28,16 +30,16 @@ class SavedSet:
 
     def __init__(self, manifest: Manifest, location: SetLocation, client_directory: Path) -> None:
         self.manifest = manifest
-        self._location = location
+        self.location = location
         self._client_directory = client_directory
         self._folder = Path(location.destination.url.removeprefix("file://")) / location.folder
 
     def findings(self) -> tuple[str, ...]:
         assert self.manifest.mongodb is not None
-        found = reread_application.fn(self.manifest, self._location)
-        found += reread_dump.fn(self.manifest, self._client_directory, self._location)
+        found = reread_application.fn(self.manifest, self.location)
+        found += reread_dump.fn(self.manifest, self._client_directory, self.location)
         for content in self.manifest.mongodb.collections:
-            found += reread_collection.fn(content, self._location)
+            found += reread_collection.fn(content, self.location)
         return found
 
     def path(self, key: str) -> Path:
@@ -53,7 +55,7 @@ def complete(
     endpoints: Endpoints, invoice: ServiceProfile, tmp_path_factory: pytest.TempPathFactory
 ) -> SavedSet:
     store = tmp_path_factory.mktemp("verified") / "store"
-    location = SetLocation(destination=Destination(url=store.as_uri()), folder="app/sets/one")
+    location = make_location(store)
     with open_snapshot(endpoints.mongodb_url) as snapshot:
         shapes = [shape for shape in observe_collections.fn(snapshot) if shape.name in COLLECTIONS]
         collections = tuple(save_collection.fn(snapshot, shape, location) for shape in shapes)
@@ -110,6 +112,18 @@ def test_the_bytes_of_gzips_header_that_mean_nothing_count_as_well(saved: SavedS
             content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
         )
         assert [finding for finding in saved.findings() if finding.startswith(stored.key)], place
+
+
+def test_a_manifest_that_is_not_the_one_that_was_written_is_found(saved: SavedSet) -> None:
+    path, written = saved.path("manifest.json"), format_manifest(saved.manifest)
+    assert reread_manifest.fn(saved.manifest, saved.location) == ("manifest.json is missing from the store.",)
+    path.write_bytes(written)
+    assert reread_manifest.fn(saved.manifest, saved.location) == ()
+    for content in (written[:-1], written.replace(b'"a test"', b'"b test"')):
+        path.write_bytes(content)
+        (finding,) = reread_manifest.fn(saved.manifest, saved.location)
+        assert finding == "manifest.json: its bytes in the store are not those that were written."
+    path.unlink()
 
 
 def test_cut_emptied_and_missing_objects_are_found_and_named(saved: SavedSet) -> None:

@@ -38,7 +38,7 @@ URL = "http://127.0.0.1:8080/health"
 _PROFILE = Path(__file__).parents[2] / "deployments" / "services" / "invoice.yaml"
 PROFILE = ServiceProfile.model_validate(yaml.safe_load(_PROFILE.read_text(encoding="utf-8")))
 
-GOOD_ANSWER = HealthAnswer(url=URL, seconds=0.02, problem=None, status_code=200, reported_at=NOW)
+GOOD_ANSWER = HealthAnswer(url=URL, seconds=0.02, problem=None, status_code=200)
 REFUSED = HealthAnswer(url=URL, seconds=0.01, problem="it does not answer (refused)", failure="refused")
 TIMED_OUT = HealthAnswer(url=URL, seconds=3.0, problem="it does not answer (timed out)", failure="timed out")
 ERROR = HealthAnswer(
@@ -124,7 +124,7 @@ WELL: dict[str, Any] = {
     ),
     "certificate": CertificateFacts(where="invoice.example.com", ends_at=NOW + 60 * 24 * HOUR, problem=None),
     "clocks": (
-        ClockReading(source="the database", seconds=0.2, uncertainty=0.1),
+        ClockReading(source="application", seconds=0.2, uncertainty=0.1),
         ClockReading(source="Stripe", seconds=-0.4, uncertainty=1.0),
         ClockReading(source="S3", seconds=0.3, uncertainty=1.0),
     ),
@@ -165,6 +165,10 @@ def clock(seconds: float, *sources: str) -> tuple[ClockReading, ...]:
         one.model_copy(update={"seconds": seconds}) if one.source in sources else one
         for one in WELL["clocks"]
     )
+
+
+def database_clock(seconds: float) -> ClockReading:
+    return ClockReading(source="the database", seconds=seconds, uncertainty=0.1)
 
 
 DOWN: Parts = {"health": answers(REFUSED), "port": PortFacts(port=8080, holders=())}
@@ -534,14 +538,40 @@ FAULTS: dict[str, Fault] = {
     ),
     "this host's clock": Fault(
         "clock skew",
-        {"clocks": clock(600, "the database", "Stripe", "S3")},
+        {"clocks": clock(600, "application", "Stripe", "S3")},
         "This host's clock is 10 min slow",
         "degraded",
     ),
+    "this host's clock, which is also the application's and the database's": Fault(
+        "clock skew",
+        {"clocks": clock(600, "Stripe", "S3"), "database": of("database", clock=database_clock(0))},
+        "This host's clock is 10 min slow",
+        "degraded",
+    ),
+    "this host's clock, as one outside and the database tell": Fault(
+        "clock skew",
+        {"clocks": clock(600, "Stripe")[1:2], "database": of("database", clock=database_clock(600))},
+        "This host's clock is 10 min slow",
+        "degraded",
+    ),
+    "the application's clock": Fault(
+        "clock skew",
+        {"clocks": clock(-600, "application")},
+        "The clock of application",
+        "degraded",
+        "likely",
+    ),
     "the database's clock": Fault(
         "clock skew",
-        {"clocks": clock(-600, "the database")},
-        "The clock of the database",
+        {"database": of("database", clock=database_clock(-600))},
+        "The clock of the database is wrong",
+        "degraded",
+        "likely",
+    ),
+    "the database's clock, with none to compare it with": Fault(
+        "clock skew",
+        {"clocks": (), "database": of("database", clock=database_clock(-600))},
+        "cannot be told",
         "degraded",
         "likely",
     ),

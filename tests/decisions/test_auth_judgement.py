@@ -41,7 +41,7 @@ def test_when_all_is_well_nothing_is_wrong_and_nothing_is_to_be_done() -> None:
         ({"authentication": of("authentication", login="refused", token_verifies=None)}, "cannot log in"),
         ({"firebase": of("firebase", credentials="refused")}, "Firebase's credentials are refused"),
         (SICK | {"database": database("refuses the password")}, "password"),
-        ({"clocks": clock(400.0, "Stripe", "S3", "the database")}, "clock is"),
+        ({"clocks": clock(400.0, "Stripe", "S3", "application")}, "clock is"),
     ],
 )
 def test_what_keeps_everybody_out_is_named(change: Mapping[str, Any], said: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.decisions.backup_freshness import describe_freshness, judge_freshness
-from tasks.records.backup import RepositoryState, SetSummary
+from tasks.records.backup import RepositoryState, SetSummary, UnreadableSet
 
 NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 MONTH = timedelta(days=35)
@@ -109,6 +109,20 @@ def test_each_reason_not_to_rely_on_them_is_a_sentence_that_says_what_to_do(
         assert words in complaint
         assert ": " in complaint
         assert complaint.endswith(".")
+
+
+def test_each_set_that_cannot_be_read_is_told_however_old_and_whatever_else_there_is() -> None:
+    damaged = tuple(UnreadableSet(set_id=name, reason=f"{name} was cut.") for name in ("a", "b"))
+    for sets in ((make_set("tonight", 4, drilled=1),), ()):
+        state = RepositoryState(
+            service="invoice", observed_at=NOW, sets=sets, unfinished=(), unreadable=damaged
+        )
+        first, second, *others = judge_freshness(state, MONTH, NOW)
+        assert first.startswith(
+            "Set a cannot be relied on, and is never deleted: a was cut. Put its manifest"
+        )
+        assert second.startswith("Set b cannot be relied on")
+        assert bool(others) is (not sets)
 
 
 HOURS = st.floats(min_value=0, max_value=2000)

@@ -4,8 +4,13 @@ from typing import Any
 
 import pytest
 
-from flows.decisions.comparison import compare_collections, compare_postgresql
-from tasks.records.backup import CollectionFacts, PostgresqlFacts, TableFacts
+from flows.decisions.comparison import (
+    compare_asleep,
+    compare_collections,
+    compare_postgresql,
+    compare_restored,
+)
+from tasks.records.backup import CollectionFacts, Manifest, MongodbContent, PostgresqlFacts, TableFacts
 
 A, B = "a" * 64, "b" * 64
 EMAIL = '{"v":{"$numberInt":"2"},"key":{"email":{"$numberInt":"1"}},"name":"email_1","unique":true}'
@@ -76,6 +81,25 @@ def test_the_order_of_a_compound_indexs_keys_is_a_difference() -> None:
     one = make_collection(indexes=('{"key":{"a":1,"b":1},"name":"x"}',))
     other = make_collection(indexes=('{"key":{"b":1,"a":1},"name":"x"}',))
     assert len(compare_collections([one], [other])) == 1
+
+
+def test_while_nothing_expires_only_what_makes_documents_expire_may_be_missing() -> None:
+    expiring = EMAIL.replace('"email_1"', '"ttl","expireAfterSeconds":{"$numberInt":"0"}')
+    clustered = '{"key":{"_id":1},"name":"_id_","clustered":true%s}'
+    saved = make_collection(
+        options='{"validator":{"a":1,"b":2},"expireAfterSeconds":{"$numberLong":"60"}}',
+        indexes=(EMAIL, expiring, clustered % ',"expireAfterSeconds":60'),
+    )
+    # Nothing else of a manifest is compared.
+    only: dict[str, Any] = {"collections": (saved,)}
+    only = {"mongodb": MongodbContent.model_construct(**only)}
+    manifest = Manifest.model_construct(**only)
+    asleep = make_collection(indexes=(EMAIL, clustered % ""))
+    assert compare_asleep(manifest, (asleep,)) == ()
+    assert compare_asleep(manifest, (saved,)) == ()
+    assert len(compare_restored(manifest, (asleep,))) == 3
+    spoilt = make_collection(documents=6, options="", indexes=(clustered % "",))
+    assert len(compare_asleep(manifest, (spoilt,))) == 3
 
 
 def test_missing_and_additional_collections_are_named_and_their_order_means_nothing() -> None:

@@ -42,7 +42,7 @@ WELL: dict[str, Any] = {
     "replication": Replication(),
     "cache": CacheReads(wanted=100_000, from_disk=1000),
 }
-TROUBLES = Troubles(deadlocks=5, temporary_files=1, temporary_bytes=GB)
+TROUBLES = Troubles(deadlocks=5, temporary_bytes=GB)
 BEFORE = {
     "cache_wanted": 50_000.0,
     "cache_from_disk": 900.0,

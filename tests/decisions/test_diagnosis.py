@@ -215,6 +215,15 @@ def test_a_certificate_that_ends_soon_is_worth_a_word() -> None:
     assert found.notes[-1] == "The certificate of invoice.example.com ends in 9 days: renew it."
 
 
+def test_variables_that_are_set_twice_are_worth_a_word() -> None:
+    twice = of("environment", repeated=("JWT_SECRET", "PORT"))
+    found = diagnose(evidence({"environment": twice}), PROFILE)
+    assert (found.verdict, found.causes) == ("healthy", ())
+    assert found.notes[-1] == (
+        "/srv/invoice/.env sets JWT_SECRET and PORT more than once, to different values: the last one counts."
+    )
+
+
 def test_a_wrong_clock_of_ours_explains_a_certificate_that_seems_to_have_ended() -> None:
     looks = FAULTS["this host's clock"].looks | FAULTS["certificate expired"].looks
     found = diagnose(evidence(looks), PROFILE)

@@ -96,6 +96,7 @@ HOLDER = st.builds(
     since=st.none() | MOMENTS,
 )
 BLOCKED = st.builds(Blocked, session=SESSION, waits_for=NAMES, by=some(SESSION, 2))
+CLOCK = st.builds(ClockReading, source=NAMES, seconds=st.floats(-1e6, 1e6), uncertainty=st.floats(0, 60))
 DATABASE = st.builds(
     DatabaseFacts,
     kind=st.sampled_from(["mongodb", "postgresql"]),
@@ -104,6 +105,7 @@ DATABASE = st.builds(
     seconds=SECONDS,
     problem=st.none() | st.just("It does not."),
     is_empty=st.none() | st.booleans(),
+    clock=st.none() | CLOCK,
     connections=UNKNOWN
     | st.builds(Connections, current=st.integers(0, 100), limit=st.none() | st.integers(0, 100)),
     sessions=UNKNOWN | st.builds(Sessions, blocked=some(BLOCKED), idle_in_transaction=some(SESSION)),
@@ -150,6 +152,7 @@ ENVIRONMENT = st.builds(
     problem=st.none() | st.just("It is not there."),
     missing=some(NAMES),
     malformed=some(COMPLAINTS),
+    repeated=some(NAMES),
     changed=some(NAMES),
     modified_at=st.none() | MOMENTS,
 )
@@ -162,7 +165,6 @@ APPLICATION = st.builds(
     changed_at=st.none() | MOMENTS,
     changed_files=some(NAMES),
 )
-CLOCK = st.builds(ClockReading, source=NAMES, seconds=st.floats(-1e6, 1e6), uncertainty=st.floats(0, 60))
 EVIDENCE = st.builds(
     Evidence,
     service=st.just("invoice"),

@@ -15,7 +15,7 @@ from flows.decisions.drill_plan import (
     refuse_scratch_name,
 )
 from flows.decisions.refusal import Refusal
-from tasks.records.backup import RepositoryState, SetSummary, UnfinishedSet
+from tasks.records.backup import RepositoryState, SetSummary, UnfinishedSet, UnreadableSet
 
 NOW = datetime(2026, 11, 21, 1, 0, tzinfo=UTC)
 SET_ID = "20261121T010000Z-4f2a"
@@ -80,6 +80,27 @@ def test_a_refusal_lists_what_there_is(state: RepositoryState, wanted: str, word
     assert isinstance(found, Refusal)
     for word in words:
         assert word in found.reason
+
+
+def make_damaged(name: str) -> UnreadableSet:
+    return UnreadableSet(set_id=name, reason=f"{name}/manifest.json is damaged: the whole: it was cut.")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "damaged"), [("latest", "s3"), ("s3", "s3"), ("s1", "s1"), ("latest", "s0-alone")]
+)
+def test_a_set_that_cannot_be_read_is_not_passed_over(wanted: str, damaged: str) -> None:
+    sets = () if damaged == "s0-alone" else (make_set("s2", 2),)
+    state = make_state(*sets).model_copy(update={"unreadable": (make_damaged(damaged),)})
+    found = choose_set(state, wanted)
+    assert isinstance(found, Refusal)
+    assert found.reason.startswith(f"{damaged}/manifest.json is damaged: the whole: it was cut. Name another")
+
+
+@pytest.mark.parametrize("wanted", ["latest", "latest-verified", "s2"])
+def test_a_set_that_cannot_be_read_keeps_nobody_from_a_newer_one(wanted: str) -> None:
+    state = make_state(make_set("s2", 2)).model_copy(update={"unreadable": (make_damaged("s1"),)})
+    assert choose_set(state, wanted) == "s2"
 
 
 def test_the_scratch_database_tells_service_and_time_of_its_set() -> None:

@@ -91,6 +91,19 @@ def test_a_find_and_its_further_batches_are_one_shape_with_the_index_that_would_
     assert second.helpful == (), "three examined for three that were changed is what an index is for"
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ({"u": {"$set": {"word": "$canary", "name": "Bob"}}}, "update {a: ?} u {$set: {word: ?, name: ?}}"),
+        ({"update": {"word": "$canary"}}, "update {a: ?} update {word: ?}"),
+        ({"u": [{"$set": {"word": "$other"}}]}, "update {a: ?} u [{$set: {word: $other}}]"),
+    ],
+)
+def test_only_in_a_pipeline_is_a_string_with_a_dollar_a_field(command: dict[str, Any], text: str) -> None:
+    _, (query,) = collect({**UPDATE, "command": {"q": {"a": 1}, **command}})
+    assert query.text == text
+
+
 def test_a_command_that_was_too_long_to_record_shows_nothing_of_itself() -> None:
     _, (query,) = collect({**FIND, "queryHash": None, "command": {"$truncated": "{ find: 'canary' }"}})
     assert query.text == "a command too long to be recorded"

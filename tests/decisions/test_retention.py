@@ -119,7 +119,7 @@ def test_a_week_belongs_to_its_iso_year() -> None:
     new_year = make_set(0, set_id="friday", created_at=datetime(2027, 1, 1, 1, tzinfo=UTC))
     state = make_state(new_year).model_copy(update={"observed_at": new_year.created_at})
     found = plan_retention(state, make_policy(1, keep_weekly=1), BERLIN, new_year.created_at)
-    assert "newest of week 2026-W53" in found.decisions[0].reasons
+    assert "stands for week 2026-W53" in found.decisions[0].reasons
 
 
 @pytest.mark.parametrize("verdict", ["reread_passed", "drill_passed"])
@@ -128,12 +128,19 @@ def test_a_set_that_failed_stands_for_no_day(verdict: str) -> None:
     earlier = make_set(10.1, created_at=make_set(10).created_at - timedelta(minutes=30))
     found = plan(make_set(0), failed, earlier, policy=make_policy(1, keep_daily=2))
     assert found.deletes == ("d10",)
-    assert reasons_of(found, "d10.1") == ("newest of day 2026-11-11",)
+    assert reasons_of(found, "d10.1") == ("stands for day 2026-11-11",)
 
 
 def test_a_set_not_yet_verified_stands_for_its_day() -> None:
     found = plan(make_set(0), make_set(10, reread_passed=None), policy=make_policy(1, keep_daily=2))
     assert found.deletes == ()
+
+
+def test_a_verified_set_stands_for_its_week_before_a_newer_one_that_is_not() -> None:
+    sunday, saturday, friday = make_set(13, reread_passed=None), make_set(14), make_set(15)
+    found = plan(make_set(0), sunday, saturday, friday, policy=make_policy(1, keep_weekly=2))
+    assert found.keeps == ("d0", "d14")
+    assert "d14 stands for week 2026-W45" in reasons_of(found, "d13")
 
 
 def test_a_failed_set_stays_while_it_is_young() -> None:
@@ -169,7 +176,7 @@ def test_a_set_that_goes_says_what_no_longer_holds_it() -> None:
 )
 def test_a_day_is_a_day_of_the_services_zone(created_at: datetime, day: str) -> None:
     found = plan(make_set(0, set_id="x", created_at=created_at), policy=make_policy(1, keep_daily=1))
-    assert f"newest of day {day}" in reasons_of(found, "x")
+    assert f"stands for day {day}" in reasons_of(found, "x")
 
 
 def test_the_hour_that_happens_twice_is_one_day() -> None:

@@ -68,6 +68,16 @@ def test_a_state_directory_that_is_open_to_others_is_told(told: Told, tmp_path: 
     assert "is open to others" in problem
 
 
+def test_a_backup_disk_that_is_not_mounted_is_told(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "mnt").mkdir()
+    settings = yaml.safe_load((sandbox.state / "services" / "invoice.yaml").read_text())
+    settings["backup"]["destination"] = {"url": (tmp_path / "mnt" / "runbooks").as_uri()}
+    (tmp_path / "invoice.yaml").write_text(yaml.safe_dump(settings))
+    told = [problem for problem in examine(tmp_path / "invoice.yaml") if "mount its disk" in problem]
+    assert told
+    assert f"The backup folder {tmp_path / 'mnt' / 'runbooks'} does not exist" in told[0]
+
+
 def test_an_index_on_what_is_not_there_is_told_with_what_may_have_been_meant(told: Told) -> None:
     (problem,) = told(lambda settings: settings["indexes"].append({"source": "userz", "key": {"email": 1}}))
     assert problem == (
@@ -116,3 +126,13 @@ def test_users_and_an_audit_log_that_are_not_there_are_told(told: Told) -> None:
 def test_roles_that_nobody_has_are_told(told: Told) -> None:
     (problem,) = told(lambda settings: settings["users"].update(admin_roles=["owner"]))
     assert problem == ("nobody in users has the role owner: correct users.role_field or users.admin_roles.")
+
+
+def test_an_application_whose_folder_cannot_be_looked_at_is_told_with_everything_else(
+    told: Told, tmp_path: Path
+) -> None:
+    # Not a folder without permissions, which root may look at.
+    refused = tmp_path / ("x" * 256)
+    problems = told(lambda settings: settings["application"].update(directory=str(refused)))
+    assert problems[0] == f"{refused}: File name too long."
+    assert any(f"the env file {refused}" in problem for problem in problems[1:])

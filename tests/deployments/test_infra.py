@@ -31,7 +31,7 @@ VALUES = {
 }
 PREFECT = version("prefect")
 # What follows a user's name in a URL, or stands for a password in a line of its own.
-_PASSWORD = re.compile(r"(?://|=|(?<!image): +)[a-z]+:([^@\s/]+)(?:@|$)", re.MULTILINE)
+_PASSWORD = re.compile(r"(?://|='?|(?<!image): +)[a-z]+:([^@\s/']+)(?:@|'?$)", re.MULTILINE)
 
 
 def setting(unit: Path, name: str) -> str:
@@ -116,6 +116,19 @@ def test_every_variable_is_one_that_somebody_reads(file: Path) -> None:
         assert name in {"DO_NOT_TRACK", SERVICES_VARIABLE, CONFIGURATION_VARIABLE} or is_setting(name)
 
 
+def test_a_shell_reads_of_the_workers_environment_what_systemd_reads(tmp_path: Path) -> None:
+    copy = tmp_path / "worker.env"
+    text = (INFRA / "worker.env.example").read_text(encoding="utf-8").replace("PASSWORD", "a&b;c$d e")
+    copy.write_text(text, encoding="utf-8")
+    command = ["env", "-i", "sh", "-c", f"set -a; . {copy}; set +a; env"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    shown = done.stdout.splitlines()
+    assert "PREFECT_API_AUTH_STRING=operator:a&b;c$d e" in shown
+    for name, value in re.findall(r"^(\w+)='(.*)'$", text, re.MULTILINE):
+        assert f"{name}={value}" in shown
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: str(unit.name))
 def test_every_unit_reads_an_environment_that_there_is_an_example_of(unit: Path) -> None:
     name = Path(setting(unit, "EnvironmentFile")).name
@@ -140,8 +153,11 @@ def test_no_file_holds_a_secret() -> None:
 
 
 def test_a_secret_in_a_url_or_a_line_would_be_found() -> None:
-    text = "A=postgresql://prefect:hunter2@host/x\nB=operator:hunter3\n  authString: operator:hunter4\n"
-    assert _PASSWORD.findall(text) == ["hunter2", "hunter3", "hunter4"]
+    text = (
+        "A=postgresql://prefect:hunter2@host/x\nB=operator:hunter3\n  authString: operator:hunter4\n"
+        "C='operator:hunter5'\n"
+    )
+    assert _PASSWORD.findall(text) == ["hunter2", "hunter3", "hunter4", "hunter5"]
 
 
 def test_the_compose_file_shows_the_server_to_its_own_host_only_and_the_database_to_nobody() -> None:

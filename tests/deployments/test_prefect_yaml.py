@@ -1,5 +1,7 @@
 """prefect.yaml is what runs at night, and Prefect ignores what it does not know: every word is checked."""
 
+import re
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -20,10 +22,20 @@ from deployments.applied import read_applied, take_fingerprints
 from deployments.dead_runs import MANAGED
 from deployments.deploy import PROJECT, deploy
 from tasks.profiles import list_services, read_profile
+from tasks.records.service import ServiceProfile
+from tests.thoroughness import WHOLE
 
 SERVICES = PROJECT / "deployments" / "services"
 DOCUMENT: dict[str, Any] = yaml.safe_load((PROJECT / "prefect.yaml").read_text(encoding="utf-8"))
 DEPLOYMENTS: list[dict[str, Any]] = DOCUMENT["deployments"]
+# What a profile names of them, the runbook rotates.
+ROTATED = {
+    "rotate-jwt-secret": ("jwt_secret",),
+    "rotate-database-password": ("database_password",),
+    "rotate-s3-credentials": ("s3",),
+    "rotate-stripe-keys": ("stripe_key", "stripe_webhook_secret"),
+    "rotate-sendgrid-key": ("sendgrid_key",),
+}
 EACH = pytest.mark.parametrize(
     "entry",
     DEPLOYMENTS,
@@ -142,15 +154,37 @@ def test_every_service_has_every_runbook_once_and_on_its_own_hosts_queue() -> No
         "security-incident",
         "startup-check",
     )
-    services = list_services(SERVICES)
-    # The other service has no such credential.
-    only_there = {"rotate-s3-credentials", "rotate-sendgrid-key", "rotate-stripe-keys"}
+    profiles = [read_profile(SERVICES / f"{name}.yaml") for name in list_services(SERVICES)]
     assert found == [
-        (runbook, name, name, name)
+        (runbook, profile.name, profile.name, profile.name)
         for runbook in runbooks
-        for name in services
-        if runbook not in only_there or name == "propertypulse"
+        for profile in profiles
+        if has_what_it_rotates(profile, runbook)
     ]
+
+
+def has_what_it_rotates(profile: ServiceProfile, runbook: str) -> bool:
+    fields = ROTATED.get(runbook)
+    return fields is None or any(getattr(profile.credentials, field) is not None for field in fields)
+
+
+def test_the_guides_command_makes_every_deployment_of_another_service(tmp_path: Path) -> None:
+    guide = (PROJECT / "docs" / "how-to" / "add-a-service.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^    entries=(?:.*\n    )+.*>>prefect.yaml$", guide, re.MULTILINE)
+    host = "    bakery_host: &bakery_host\n      name: operations\n      work_queue_name: bakery\n  limits:\n"
+    text = (PROJECT / "prefect.yaml").read_text(encoding="utf-8").replace("  limits:\n", host)
+    (tmp_path / "prefect.yaml").write_text(text, encoding="utf-8")
+    subprocess.run(["sh", "-ec", command], cwd=tmp_path, check=True)
+    made = yaml.safe_load((tmp_path / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+    assert made[: len(DEPLOYMENTS)] == DEPLOYMENTS
+    assert [entry["entrypoint"] for entry in made[len(DEPLOYMENTS) :]] == [
+        entry["entrypoint"] for entry in DEPLOYMENTS if entry["name"] == "invoice"
+    ]
+    for entry in made[len(DEPLOYMENTS) :]:
+        assert entry["name"] == entry["parameters"]["service"] == entry["tags"][-1] == "bakery"
+        assert entry["work_pool"]["work_queue_name"] == "bakery"
+        assert "the Bakery" in entry["description"]
+        assert {schedule["timezone"] for schedule in entry.get("schedules", [])} <= {"Europe/Berlin"}
 
 
 @pytest.fixture
@@ -159,14 +193,29 @@ def client(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sy
     with get_client(sync_client=True) as connected:
         connected.create_work_pool(WorkPoolCreate(name="operations", type="process"), overwrite=True)
         yield connected
+        # Their schedules would keep the server at work to the end.
+        for left in connected.read_deployments(limit=200):
+            connected.delete_deployment(left.id)
 
 
 def updates(client: SyncPrefectClient) -> dict[UUID, datetime | None]:
     return {deployment.id: deployment.updated for deployment in client.read_deployments(limit=200)}
 
 
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkout with a few of its deployments: all of them take a minute of two cores."""
+    for name in ("flows", "tasks", "uv.lock"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    some = [entry for entry in DEPLOYMENTS if entry["entrypoint"].endswith((".nightly_backup", ".escalate"))]
+    document = {**DOCUMENT, "deployments": DEPLOYMENTS if WHOLE else some}
+    (tmp_path / "prefect.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    monkeypatch.setattr("deployments.deploy.PROJECT", tmp_path)
+    return tmp_path
+
+
 def test_deploying_keeps_what_was_paused_and_deletes_what_left_the_file_and_applies_nothing_twice(
-    client: SyncPrefectClient,
+    client: SyncPrefectClient, project: Path
 ) -> None:
     entrypoint = "flows.nightly_backup.nightly_backup"
     flow = client.create_flow_from_name("nightly-backup")
@@ -205,8 +254,8 @@ def test_deploying_keeps_what_was_paused_and_deletes_what_left_the_file_and_appl
     client.update_deployment(again.id, DeploymentUpdate(parameters={"service": "propertypulse"}))
     changed = [found for found in client.read_deployments(limit=200) if MANAGED in found.tags]
     assert applied is not None
-    assert take_fingerprints(PROJECT, changed).files == applied.files
-    assert take_fingerprints(PROJECT, changed).deployments != applied.deployments
+    assert take_fingerprints(project, changed).files == applied.files
+    assert take_fingerprints(project, changed).deployments != applied.deployments
 
 
 @pytest.mark.parametrize("changed", ["prefect.yaml", "uv.lock", "flows/nightly_backup.py", "tasks/new.py"])

@@ -7,7 +7,6 @@ break all of it. Flows run in this process; one that is to be killed runs in a c
 import gc
 import hashlib
 import json
-import multiprocessing
 import os
 import runpy
 import shutil
@@ -46,7 +45,6 @@ from prefect.tasks import Task
 from psycopg import sql
 from pymongo import MongoClient
 
-import flows
 from deployments.sandbox.node import PACKAGES
 from deployments.sandbox.stack import Sandbox
 from flows.corruption_recovery import corruption_recovery
@@ -59,6 +57,7 @@ from tasks.object_store import ObjectStore
 from tasks.profiles import SERVICES_VARIABLE, read_profile
 from tasks.records.backup import Manifest, StoredObject, Verification
 from tasks.records.service import ServiceProfile
+from tests.forking import CONTEXT
 
 Kind = Literal["mongodb", "postgresql"]
 KINDS: tuple[Kind, ...] = ("mongodb", "postgresql")
@@ -270,7 +269,7 @@ class Ledger:
 
     @property
     def root(self) -> Path:
-        """The folder of its repository, where it is on a folder."""
+        """The folder of its repository, unless that is on S3."""
         return self.folder / "repository"
 
     @property
@@ -290,6 +289,7 @@ class Ledger:
 
     def lay_out(self) -> None:
         self.services.mkdir(parents=True)
+        self.root.mkdir()
         (self.application / "src").mkdir(parents=True)
         (self.application / "node_modules").mkdir()
         (self.application / "node_modules" / "excluded.js").write_text("not saved")
@@ -587,31 +587,11 @@ def _merge(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return merged
 
 
-# What Prefect imports when the first flow runs: every child would, and takes half a second for it.
-LAZY = (
-    "anyio._backends._asyncio",
-    "fastapi",
-    "prefect.concurrency.services",
-    "prefect.flow_engine",
-    "prefect.task_engine",
-    "prefect.telemetry.run_telemetry",
-    "prefect.utilities.visualization",
-)
-
-
-RUNBOOKS = [f"flows.{path.stem}" for path in Path(flows.__file__).parent.glob("[a-z]*.py")]
-
-
 class Children:
-    """Runs flows in processes of their own, which may be killed.
-
-    A fork server imports Prefect once, so that each child starts in a fraction of a second.
-    """
+    """Runs flows in processes of their own, which may be killed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["pytest", *RUNBOOKS, *LAZY])
         self._children: list[Child] = []
 
     def start(self, ledger: Ledger, flow: str = "nightly_backup", **order: Any) -> "Child":
@@ -627,7 +607,7 @@ class Children:
             **order,
         }
         script = str(Path(__file__).with_name("killed_run.py"))
-        process = self._context.Process(target=runpy.run_path, args=(script, {"ORDER": json.dumps(whole)}))
+        process = CONTEXT.Process(target=runpy.run_path, args=(script, {"ORDER": json.dumps(whole)}))
         process.start()
         child = Child(process, answer)
         self._children.append(child)

@@ -72,6 +72,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        (folder / "store").mkdir()
         self.observe("first")
         self.change(expires_after="PT1H")
 

@@ -31,6 +31,7 @@ def service(prefect_server: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A service of which nothing but its folder on the host and a store is there."""
     document = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
     document["state_directory"] = str(tmp_path / "state")
+    (tmp_path / "store").mkdir()
     document["backup"]["destination"] = {"url": (tmp_path / "store").as_uri()}
     (tmp_path / "invoice.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     monkeypatch.setenv(SERVICES_VARIABLE, str(tmp_path))

@@ -9,7 +9,7 @@ from prefect.client.schemas.objects import State
 from deployments.doctor import examine
 from deployments.sandbox.stack import Sandbox
 from flows.check_backups import check_backups
-from tests.runbooks.conftest import Ledger, Ledgers, artifacts_of, completed, failed
+from tests.runbooks.conftest import Ledger, Ledgers, artifacts_of, completed, failed, flip
 
 
 def check(ledger: Ledger) -> State[Any]:
@@ -71,6 +71,17 @@ def test_a_drill_that_failed_is_told_until_one_passes(ledgers: Ledgers) -> None:
 
     completed(ledger.drill(wanted_set=good))
     completed(check(ledger))
+
+
+def test_an_older_set_whose_manifest_is_damaged_is_told_by_the_check_and_the_doctor(ledgers: Ledgers) -> None:
+    ledger = ledgers.make("postgresql")
+    damaged = ledger.must_back_up()
+    ledger.must_back_up()
+    completed(ledger.drill())
+    flip(ledger.root / f"ledger/sets/{damaged}/manifest.json")
+    assert f"ledger: Set {damaged} cannot be relied on, and is never deleted: " in failed(check(ledger))
+    doctor = " ".join(examine(ledger.services / "ledger.yaml"))
+    assert f"Set {damaged} cannot be relied on" in doctor
 
 
 def test_a_set_that_was_found_wanting_is_told(ledgers: Ledgers) -> None:

@@ -1,5 +1,6 @@
 """The nightly backup as an operator meets it: on real servers, and on what goes wrong with them at night."""
 
+import hashlib
 import io
 import json
 import re
@@ -16,7 +17,9 @@ from prefect.flow_engine import run_flow
 
 from deployments.sandbox.stack import Sandbox
 from flows.nightly_backup import nightly_backup
+from tasks.backup_repository import BackupRepository
 from tasks.leases import hold_lease
+from tasks.records.backup import Manifest
 from tests.runbooks.conftest import (
     Ledger,
     Ledgers,
@@ -24,6 +27,7 @@ from tests.runbooks.conftest import (
     completed,
     decisions_in,
     failed,
+    flip,
     make_late_run,
 )
 
@@ -52,6 +56,7 @@ def test_a_night_is_saved_verified_and_told_in_one_sentence(ledger: Ledger) -> N
     assert saved == {stored.key: stored.bytes for stored in manifest.objects}
     (verdict,) = ledger.verdicts(set_id)
     assert (verdict.kind, verdict.passed, verdict.findings) == ("reread", True, ())
+    assert verdict.manifest_sha256 == hashlib.sha256(ledger.store.read(f"{folder}manifest.json")).hexdigest()
     assert set(artifacts_of(state)) == {
         f"nightly-backup-{what}-ledger" for what in ("plan", "progress", "saved", "retention", "history")
     }
@@ -89,6 +94,23 @@ def test_the_manifest_is_json_that_needs_no_software_of_ours(ledger: Ledger) -> 
     manifest = json.loads(ledger.store.read(f"ledger/sets/{set_id}/manifest.json"))
     assert manifest["format_version"] == 1
     assert manifest["set_id"] == set_id
+
+
+def test_a_manifest_that_the_disk_did_not_keep_fails_the_night(
+    ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = ledgers.make("postgresql")
+    publish = BackupRepository.publish
+
+    def publish_on_a_bad_disk(repository: BackupRepository, manifest: Manifest, **how: Any) -> None:
+        publish(repository, manifest, **how)
+        flip(ledger.root / repository.object_key(manifest.set_id, "manifest.json"))
+
+    monkeypatch.setattr(BackupRepository, "publish", publish_on_a_bad_disk)
+    message = failed(ledger.back_up())
+    assert message.endswith("manifest.json: its bytes in the store are not those that were written.")
+    (set_id,) = ledger.sets()
+    assert [verdict.passed for verdict in ledger.verdicts(set_id)] == [False]
 
 
 def test_a_dry_run_shows_the_plan_and_changes_nothing(ledger: Ledger) -> None:
@@ -167,7 +189,9 @@ def open_key_to_others(ledger: Ledger, sandbox: Sandbox) -> None:
 
 
 def unmount_disk(ledger: Ledger, sandbox: Sandbox) -> None:
-    ledger.change(backup={"destination": {"url": (ledger.folder / "not" / "mounted").as_uri()}})
+    mount_point = ledger.folder / "mnt"
+    mount_point.mkdir()
+    ledger.change(backup={"destination": {"url": (mount_point / "runbooks").as_uri()}})
 
 
 def move_application(ledger: Ledger, sandbox: Sandbox) -> None:

@@ -233,6 +233,7 @@ def test_a_server_that_is_killed_in_mid_dump_fails_the_night_and_the_next_one_co
 
 
 def test_a_full_disk_fails_the_night_and_harms_no_set(ledger: Ledger, small_disk: Path) -> None:
+    (small_disk / "repository").mkdir()
     ledger.change(backup={"destination": {"url": (small_disk / "repository").as_uri()}})
     first = ledger.must_back_up()
     ledger.database.grow(100, 4000)
@@ -242,6 +243,27 @@ def test_a_full_disk_fails_the_night_and_harms_no_set(ledger: Ledger, small_disk
     assert ledger.sets() == (first,)
     assert ledger.find_damage(first) == []
     assert not list(small_disk.rglob("*.unfinished"))
+
+
+def test_a_store_that_fails_in_the_middle_of_a_dump_leaves_neither_the_run_nor_pg_dump_behind(
+    ledgers: Ledgers, children: Children, small_disk: Path
+) -> None:
+    """Its locks would hold up the next migration, and everybody behind that."""
+    ledger = ledgers.make("postgresql")
+    ledger.database.grow(1500, 8000)
+    ledger.change(backup={"destination": {"url": small_disk.as_uri()}})
+
+    end = children.start(ledger).wait(40)
+
+    assert end is not None
+    assert "there is no room left: free some" in end["message"]
+    wait_until(lambda: sessions_of_ours(ledger) == 0)
+
+
+def sessions_of_ours(ledger: Ledger) -> int:
+    with psycopg.connect(ledger.database.url) as connection:
+        ours = "SELECT FROM pg_stat_activity WHERE datname = %s AND application_name = 'runbooks'"
+        return connection.execute(ours, (ledger.database.name,)).rowcount
 
 
 def test_a_retry_repeats_only_what_failed(

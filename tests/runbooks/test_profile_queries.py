@@ -18,6 +18,7 @@ from flows.profile_queries import profile_queries
 from flows.profiler_guard import profiler_guard
 from tasks.host_folder import host_folder
 from tasks.journal import list_open_journals
+from tasks.mongodb_profiler import open_profiler, put_back_profiler
 from tasks.profiling_state import may_be_left_on
 from tests.runbooks.conftest import (
     Children,
@@ -275,3 +276,20 @@ def test_a_user_who_may_not_profile_watches_what_is_at_work_and_is_told_why(
         assert settings(ledger) == BEFORE
     finally:
         database.command("dropUser", "reader")
+
+
+def test_after_an_election_it_is_put_back_on_the_member_that_was_profiled(
+    ledger_on_mongodb: Ledger, sandbox: Sandbox
+) -> None:
+    ledger, port = ledger_on_mongodb, sandbox.mongodb.port
+    former = open_profiler(ledger.profile).observe()
+    open_profiler(ledger.profile).turn_on(1)
+    secret = ledger.folder / "admin-url"
+    secret.write_text(sandbox.endpoints.mongodb_admin_url.replace(f":{port}/", ":9/"))
+    secret.chmod(0o600)
+    ledger.change(database={"admin_url": f"file:{secret}"})
+
+    on_member = former.model_copy(update={"member": f"127.0.0.1:{port}"})
+    assert "is off again" in put_back_profiler.fn(ledger.profile, on_member)
+    assert settings(ledger) == BEFORE
+    assert not has_profile_collection(ledger)

@@ -12,7 +12,8 @@ import bson
 import pytest
 
 from deployments.sandbox.stack import Sandbox
-from flows.decisions.drill_plan import is_scratch_database, name_scratch_database
+from flows.decisions.drill_plan import choose_set, is_scratch_database, name_scratch_database
+from flows.decisions.refusal import Refusal
 from tasks.backup_manifest import format_manifest
 from tasks.backup_sets import locate_set
 from tasks.leases import hold_lease
@@ -27,7 +28,9 @@ from tests.runbooks.conftest import (
     Ledgers,
     artifacts_of,
     completed,
+    cut,
     failed,
+    flip,
     wait_until,
 )
 
@@ -234,17 +237,43 @@ def test_an_additional_object_fails_the_drill(ledger: Ledger) -> None:
     assert "mongodb/books/more.bson.gz" in failed(ledger.drill())
 
 
-def test_a_manifest_that_is_damaged_fails_the_drill(ledger: Ledger) -> None:
-    set_id = ledger.must_back_up()
-    key = f"ledger/sets/{set_id}/manifest.json"
-    ledger.store.write(key, ledger.store.read(key)[:-20])
-    message = failed(ledger.drill(wanted_set=set_id))
-    assert set_id in message
+def test_a_manifest_that_is_damaged_fails_the_drill_and_no_older_set_is_drilled_for_it(
+    ledger: Ledger,
+) -> None:
+    older, set_id = ledger.must_back_up(), ledger.must_back_up()
+    manifest = ledger.root / f"ledger/sets/{set_id}/manifest.json"
+    for harm, wanted in ((flip, "latest"), (cut, set_id)):
+        harm(manifest)
+        message = failed(ledger.drill(wanted_set=wanted))
+        assert f"ledger/sets/{set_id}/manifest.json is damaged: " in message
+        assert f"There is: {older} (verified)" in message
     assert scratch_databases(ledger) == set()
+    assert [verdict.kind for drilled in (older, set_id) for verdict in ledger.verdicts(drilled)] == [
+        "reread",
+        "reread",
+    ]
+
+
+def test_any_flipped_bit_of_the_manifest_is_found(ledgers: Ledgers) -> None:
+    """Those too that leave it JSON of the right fields: a digit of a time, of a size, of a hash."""
+    ledger = ledgers.make("postgresql")
+    set_id, now, rng = ledger.must_back_up(), datetime.now(UTC), random.Random(7)
+    manifest = ledger.root / f"ledger/sets/{set_id}/manifest.json"
+    whole = manifest.read_bytes()
+    for position in {0, len(whole) - 1, *rng.sample(range(len(whole)), 250)}:
+        manifest.write_bytes(flipped(whole, position, rng.randrange(8)))
+        found = choose_set(ledger.repository.state(now), set_id)
+        assert isinstance(found, Refusal), f"byte {position} is flipped and nobody sees it"
+        assert f"{set_id}/manifest.json" in found.reason
+    manifest.write_bytes(whole)
+    assert choose_set(ledger.repository.state(now), set_id) == set_id
 
 
 def forge(ledger: Ledger, set_id: str, name: str, change: Callable[[bytes], bytes]) -> None:
-    """Change an object and make the manifest's hash of it right, so that a reread finds nothing."""
+    """Change an object and make the manifest's hash of it right, so that a reread finds nothing.
+
+    The set has no verdict then, as one of which it was lost.
+    """
     manifest = ledger.manifest(set_id)
     (stored,) = (found for found in manifest.objects if found.key.endswith(f"/{name}"))
     content = change(ledger.read(set_id, stored))
@@ -263,6 +292,8 @@ def forge(ledger: Ledger, set_id: str, name: str, change: Callable[[bytes], byte
             if collection[part] is not None and collection[part]["key"] == stored.key:
                 collection[part] = forged.model_dump()
     ledger.store.write(f"ledger/sets/{set_id}/manifest.json", json.dumps(whole).encode())
+    for key in ledger.keys(f"verifications/{set_id}"):
+        ledger.store.delete(key)
 
 
 def test_an_index_that_was_never_saved_is_found_by_restoring(ledgers: Ledgers) -> None:
@@ -272,6 +303,24 @@ def test_an_index_that_was_never_saved_is_found_by_restoring(ledgers: Ledgers) -
     forge(ledger, set_id, "accounts.metadata.json.gz", drop_an_index)
     message = failed(ledger.drill())
     assert "Collection accounts: index by_owner is missing" in message
+    assert scratch_databases(ledger) == set()
+
+
+def make_an_index_unique(content: bytes) -> bytes:
+    metadata = json.loads(gzip.decompress(content))
+    metadata["indexes"].append({"v": 2, "key": {"account": 1}, "name": "one each", "unique": True})
+    return gzip.compress(json.dumps(metadata).encode())
+
+
+def test_a_set_that_the_server_refuses_to_restore_fails_its_drill(ledgers: Ledgers) -> None:
+    ledger = ledgers.make("mongodb")
+    set_id = ledger.must_back_up()
+    forge(ledger, set_id, "entries.metadata.json.gz", make_an_index_unique)
+    message = failed(ledger.drill())
+    assert f"set {set_id} failed its restore drill. Collection entries does not restore: " in message
+    assert "(code 11000)" in message
+    assert "dup key" not in message
+    assert [(verdict.kind, verdict.passed) for verdict in ledger.verdicts(set_id)] == [("drill", False)]
     assert scratch_databases(ledger) == set()
 
 

@@ -1,6 +1,5 @@
 """rotate-database-password: whatever happens on the way, one password serves and the application has it."""
 
-import os
 import threading
 import time
 from collections import Counter
@@ -32,6 +31,7 @@ from tests.runbooks.conftest import (
     failed,
 )
 from tests.runbooks.rotation_walking import Rotated, make_rotated, start_again
+from tests.thoroughness import WHOLE
 
 GRANT = """
 DO $$ BEGIN CREATE ROLE "USER"; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
@@ -248,8 +248,7 @@ EVERY = (
     "retiring the old one",
 )
 SOME = (("mongodb", "single", "testing it"), ("mongodb", "turns", "in force and proven"))
-WHOLE = tuple(("mongodb", mode, step) for mode in ("single", "turns") for step in EVERY)
-STEPS = WHOLE if "RUNBOOK_WALK" in os.environ else SOME
+STEPS = tuple(("mongodb", mode, step) for mode in ("single", "turns") for step in EVERY) if WHOLE else SOME
 
 
 @pytest.mark.parametrize(("operated", "mode", "step"), STEPS, indirect=["operated"])

@@ -4,7 +4,6 @@
 rotation is somewhere in a kill test of its own runbook.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,8 +18,8 @@ from tests.runbooks.conftest import Children, Ledgers, Proxy
 from tests.runbooks.rotation_providers import PROVIDERS, Database, Provider
 from tests.runbooks.rotation_walking import Rotated, make_rotated
 from tests.runbooks.walking import is_healthy
+from tests.thoroughness import WHOLE
 
-WHOLE = "RUNBOOK_WALK" in os.environ
 # A rotation has about so many tasks; it is killed before one begins, and so after the one before has ended.
 TASKS = range(2, 38)
 KILLED = [(name, number) for name in PROVIDERS for number in TASKS]
@@ -118,7 +117,7 @@ BEFALLING = [
 
 
 @pytest.mark.parametrize(
-    ("provider", "fault"), BEFALLING if WHOLE else BEFALLING[4::5], indirect=["provider"]
+    ("provider", "fault"), BEFALLING if WHOLE else BEFALLING[4::10], indirect=["provider"]
 )
 def test_whatever_a_provider_answers_it_ends_well_when_it_is_started_again(
     provider: Provider, children: Children, fault: dict[str, Any]

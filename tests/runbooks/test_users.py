@@ -37,6 +37,7 @@ class Operated:
     def __init__(self, name: str, sandbox: Sandbox, folder: Path) -> None:
         self.name, self.services, self._sandbox = name, folder / "services", sandbox
         self.services.mkdir()
+        (folder / "repository").mkdir()
         self.settings = yaml.safe_load((sandbox.state / "services" / f"{name}.yaml").read_text())
         self.settings["state_directory"] = str(folder / "state")
         self.settings["backup"]["destination"] = {"url": (folder / "repository").as_uri()}
