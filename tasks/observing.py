@@ -21,8 +21,8 @@ from tasks.observing_files import observe_files
 from tasks.observing_firebase import observe_firebase
 from tasks.observing_host import observe_host
 from tasks.observing_port import observe_port
+from tasks.observing_processes import observe_processes
 from tasks.observing_upstreams import observe_upstreams
-from tasks.process_manager import observe_application
 from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
 
@@ -32,7 +32,7 @@ LOGS_OF: Final = timedelta(hours=1)
 OBSERVATIONS: Final[Mapping[str, Task[[ServiceProfile], Any]]] = {
     "health": observe_health,
     "application": observe_files,
-    "process": observe_application,
+    "process": observe_processes,
     "database": observe_database,
     "host": observe_host,
     "public_health": observe_public_health,

@@ -7,7 +7,6 @@ import psutil
 
 from tasks.records.process import KernelState
 
-_MOMENT_SECONDS = 0.1
 _STATES: dict[str, KernelState] = {
     psutil.STATUS_DISK_SLEEP: "waiting for a disk",
     psutil.STATUS_STOPPED: "suspended",
@@ -36,11 +35,4 @@ def memory_of(pid: int) -> int | None:
     """Given a process id, return the memory that it has, or None if it is gone or not ours to look at."""
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         return int(psutil.Process(pid).memory_info().rss)
-    return None
-
-
-def cpu_of(pid: int) -> float | None:
-    """Given a process id, return how many percent of a core it takes, over a moment; None if it is gone."""
-    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return psutil.Process(pid).cpu_percent(_MOMENT_SECONDS)
     return None

@@ -51,7 +51,6 @@ class _Instance:
     unstable_restarts: int | None
     exit_code: int | None
     memory_bytes: int | None
-    cpu_percent: float | None
     log_files: tuple[Path, ...]
 
     @property
@@ -211,7 +210,6 @@ def _take(entry: dict[str, Any]) -> _Instance:
         unstable_restarts=about.get("unstable_restarts"),
         exit_code=about.get("exit_code"),
         memory_bytes=monitored.get("memory"),
-        cpu_percent=monitored.get("cpu"),
         log_files=tuple(Path(path) for path in paths if path and path != "/dev/null"),
     )
 
@@ -228,5 +226,4 @@ def _tell(found: _Instance) -> ProcessInstance:
         unstable_restarts=found.unstable_restarts,
         exit_code=found.exit_code,
         memory_bytes=found.memory_bytes if alive else None,
-        cpu_percent=found.cpu_percent if alive else None,
     )

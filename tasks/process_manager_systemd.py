@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
 from tasks.host_program import Finished, find_program, run_program
-from tasks.process_facts import cpu_of, kernel_state_of, memory_of
+from tasks.process_facts import kernel_state_of, memory_of
 from tasks.records.application import Application
 from tasks.records.process import InstanceState, ProcessInstance, ProcessStatus
 
@@ -175,7 +175,6 @@ def _tell(unit: str, found: dict[str, str]) -> ProcessInstance:
         exit_code=_number(found, "ExecMainStatus") if ended else None,
         # Without memory accounting systemd does not know.
         memory_bytes=(_number(found, "MemoryCurrent") or memory_of(pid)) if pid else None,
-        cpu_percent=cpu_of(pid) if pid else None,
     )
 
 

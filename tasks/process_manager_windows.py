@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from tasks.errors import AccessDeniedError, ConfigurationError, RunbookError, UnreachableError
 from tasks.host_program import Finished, find_program, run_program
-from tasks.process_facts import cpu_of, kernel_state_of, memory_of, start_of
+from tasks.process_facts import kernel_state_of, memory_of, start_of
 from tasks.records.application import Application
 from tasks.records.process import InstanceState, ProcessInstance, ProcessStatus
 
@@ -67,7 +67,6 @@ class WindowsService:
             since=start_of(pid) if pid else None,
             exit_code=exited,
             memory_bytes=memory_of(pid) if pid else None,
-            cpu_percent=cpu_of(pid) if pid else None,
         )
         return ProcessStatus(
             running=state == "RUNNING",

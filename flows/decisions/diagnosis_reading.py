@@ -41,10 +41,10 @@ DATABASE_LINES = (
     "database starting",
     "too many connections",
 )
-# Of one core: Node.js answers on no more than that.
-_HUNGRY_PERCENT = 70.0
-# Where all cores are taken, who computes without end gets no more than a share.
-_CROWDED_PERCENT, _SHARE_PERCENT = 95.0, 25.0
+# Of one core: Node.js answers on no more than that. Where all are taken, who computes without end gets a
+# share and waits for more; who waits most of the time and computes little is only crowded out.
+_HUNGRY_PERCENT, _SHARE_PERCENT = 70.0, 25.0
+_WAITED_PERCENT = 5.0
 _LONGEST_LINE = 200
 _MOST_NAMED = 5
 
@@ -185,15 +185,19 @@ def list_instances(evidence: Evidence) -> tuple[ProcessInstance, ...]:
 
 def find_hungry(evidence: Evidence) -> tuple[ProcessInstance, ...]:
     """Return the application's processes that keep a core busy, or take what they can get of one."""
-    host = known(evidence.host)
-    crowded = host is not None and host.cpu_percent >= _CROWDED_PERCENT
-    least = _SHARE_PERCENT if crowded else _HUNGRY_PERCENT
-    return tuple(one for one in list_instances(evidence) if (one.cpu_percent or 0.0) >= least)
+    return tuple(one for one in list_instances(evidence) if _is_hungry(one))
+
+
+def _is_hungry(instance: ProcessInstance) -> bool:
+    taken, waited = instance.cpu_percent or 0.0, instance.waiting_percent or 0.0
+    return taken >= _SHARE_PERCENT and taken + waited >= _HUNGRY_PERCENT
 
 
 def say_hunger(instance: ProcessInstance) -> str:
-    """Return the sentence of how much of a core a process takes."""
-    return f"Process {instance.name} takes {instance.cpu_percent or 0.0:.0f} % of a core."
+    """Return the sentence of how much of a core a process takes, and of how much it would take."""
+    waited = instance.waiting_percent or 0.0
+    more = f", and waited for one {waited:.0f} % of the time" if waited >= _WAITED_PERCENT else ""
+    return f"Process {instance.name} takes {instance.cpu_percent or 0.0:.0f} % of a core{more}."
 
 
 def find_oldest(moments: Iterable[datetime | None]) -> datetime | None:

@@ -30,7 +30,9 @@ class ProcessInstance(BaseModel):
     exit_code: int | None = None
     memory_bytes: int | None = None
     cpu_percent: float | None = None
-    """Of one core, over a short moment."""
+    """How much of one core it took over a short moment; only ``observe_processes`` measures it."""
+    waiting_percent: float | None = None
+    """For how much of that moment its first thread was ready and got no core, 0 to 100; Linux tells it."""
 
 
 class ProcessStatus(BaseModel):

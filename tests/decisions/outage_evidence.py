@@ -464,7 +464,7 @@ FAULTS: dict[str, Fault] = {
         "hanging",
         SILENT
         | {
-            "process": process(cpu_percent=40.0),
+            "process": process(cpu_percent=40.0, waiting_percent=60.0),
             "host": of("host", cpu_percent=100.0, waiting_percent=80.0),
         },
         "computes without an end",

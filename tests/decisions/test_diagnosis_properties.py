@@ -85,6 +85,7 @@ INSTANCE = st.builds(
     exit_code=st.none() | st.sampled_from([0, 1, 130, 137]),
     memory_bytes=st.none() | st.integers(0, 4 * GB),
     cpu_percent=st.none() | st.floats(0, 200),
+    waiting_percent=st.none() | st.floats(0, 100),
 )
 HOLDER = st.builds(
     PortHolder,

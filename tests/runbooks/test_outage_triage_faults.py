@@ -64,6 +64,8 @@ EXPECTED = {
     "clock-skew": ("clock skew", r"application"),
 }
 # Who computes without end where many others want a core gets none: that is then seen, and no more.
+# A suite of tests is such a crowd now and then: another look falls into another moment of it.
+OF_CPU, LOOKS = {"busy-loop", "cpu-saturated"}, 3
 _CROWD = 2.5
 CROWDED = ("cpu saturated", r"The CPU is saturated|{application} itself keeps its core busy")
 # Where the service makes a difference: each process manager's mode, each database, each manner to fail.
@@ -145,21 +147,27 @@ def explain(diagnosis: Diagnosis) -> str:
 @pytest.mark.parametrize(("fault", "service"), CASES)
 def test_a_fault_is_the_first_cause_and_is_named(mended: Sandbox, fault: str, service: str) -> None:
     break_or_skip(mended, fault, service)
+    looks = LOOKS if fault in OF_CPU else 1
     found = triage(mended, service)
-    allowed = [EXPECTED[fault]]
-    if fault in {"busy-loop", "cpu-saturated"} and os.getloadavg()[0] > _CROWD * (os.cpu_count() or 1):
-        allowed.append(CROWDED)
-    ports = mended.ports
+    while not is_first(found, EXPECTED[fault], mended, service) and (looks := looks - 1):
+        found = triage(mended, service)
+    if fault in OF_CPU and os.getloadavg()[0] > _CROWD * (os.cpu_count() or 1):
+        allowed = [EXPECTED[fault], CROWDED]
+    else:
+        allowed = [EXPECTED[fault]]
+    assert any(is_first(found, one, mended, service) for one in allowed), explain(found)
+
+
+def is_first(found: Diagnosis, expected: tuple[str, str], sandbox: Sandbox, service: str) -> bool:
+    ports = sandbox.ports
     places = {
         "application": {"invoice": INVOICE, "propertypulse": PROPERTYPULSE}[service],
         "port": getattr(ports, service),
         "database": ports.mongodb if service == "invoice" else ports.postgresql,
     }
+    name, title = expected
     first = found.causes[0] if found.causes else None
-    assert first is not None, explain(found)
-    assert any(
-        first.name == name and re.search(title.format(**places), first.title) for name, title in allowed
-    ), explain(found)
+    return first is not None and first.name == name and bool(re.search(title.format(**places), first.title))
 
 
 @pytest.mark.parametrize(("service", "one", "other"), PAIRS)
