@@ -1,6 +1,8 @@
 'use strict';
 
+const cluster = require('cluster');
 const http = require('http');
+const { setTimeout } = require('timers/promises');
 const { load } = require('./config/environment');
 const database = require('./config/database');
 const { die } = require('./utils/die');
@@ -13,7 +15,9 @@ const webhooks = require('./routes/webhooks');
 
 const LIMIT_BYTES = 1024 * 1024;
 const WRONG_LOGIN = ['28P01', '28000', '3D000']; // SQLSTATE: password, role, database
+const DRAIN_MS = 1000; // PM2 kills after 1,600
 let settings;
+let stopping = false;
 
 const routes = {
   'GET /health': { handle: health },
@@ -84,10 +88,24 @@ const server = http.createServer(async (request, response) => {
   if (took > settings.slowRequestMs) console.warn(`⚠️ Slow request: ${request.method} ${request.url} took ${took}ms`);
 });
 
-async function stop() {
-  console.log('Server stopping');
-  server.close();
+// A connection that the cluster's primary hands to a process which exits meanwhile is never answered by anyone:
+// the primary is told first, and disconnects when nothing is on the way any more.
+function drain() {
+  const drained = new Promise((resolve) => {
+    if (!cluster.isWorker || !process.connected) return server.close(resolve);
+    process.once('disconnect', resolve);
+    return cluster.worker.disconnect();
+  });
   server.closeIdleConnections();
+  return Promise.race([drained, setTimeout(DRAIN_MS)]);
+}
+
+async function stop() {
+  // PM2 sends a message and then a signal.
+  if (stopping) return;
+  stopping = true;
+  console.log('Server stopping');
+  await drain();
   await database.close();
   process.exit(0);
 }
