@@ -207,8 +207,13 @@ def run_flow(sandbox: Sandbox, service: str) -> Run:
     return Run(**json.loads(said), peak_bytes=peak, written_bytes=written)
 
 
-def watch_child(arguments: Sequence[str], environment: Mapping[str, str]) -> tuple[str, int, int]:
-    """Run a module of ours in a process of its own: what it says, its peak memory (PSS), its disk writes."""
+def watch_child(
+    arguments: Sequence[str], environment: Mapping[str, str], every: float = _SAMPLE_SECONDS
+) -> tuple[str, int, int]:
+    """Run a module of ours in a process of its own: what it says, its peak memory (PSS), its disk writes.
+
+    To be looked at takes a process some milliseconds: every so many seconds.
+    """
     command = [sys.executable, "-m", *arguments]
     with subprocess.Popen(
         command, cwd=_PROJECT, env=environment, stdout=subprocess.PIPE, text=True
@@ -218,7 +223,7 @@ def watch_child(arguments: Sequence[str], environment: Mapping[str, str]) -> tup
         while process.poll() is None:
             memory, disk = observe(process.pid)
             peak, written = max(peak, memory), written | disk
-            time.sleep(_SAMPLE_SECONDS)
+            time.sleep(every)
         said = process.stdout.read() if process.stdout else ""
     if process.returncode != 0:
         raise SystemExit(f"The measured {arguments[0]} failed: {said}")

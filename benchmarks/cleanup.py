@@ -15,9 +15,9 @@ import argparse
 import json
 import math
 import os
-import random
 import statistics
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -31,6 +31,7 @@ from pymongo.collection import Collection
 from rich.console import Console
 
 from benchmarks.backup import Figure, compare, filled_sandbox, tabulate, watch_child
+from benchmarks.reading_client import PACE_SECONDS
 from deployments.sandbox.stack import Sandbox
 
 _COLLECTION: Final = "bench_audit"
@@ -40,8 +41,8 @@ _INSERT: Final = 10_000
 _MEGABYTE: Final = 1_000_000
 _ACTIONS: Final = ("CREATE", "UPDATE", "DELETE", "LOGIN", "LOGIN_FAILED", "EXPORT")
 _SECOND: Final = timedelta(seconds=1)
-_PACE_SECONDS: Final = 0.005
 _IDLE_SECONDS: Final = 20
+_SAMPLE_SECONDS: Final = 0.5
 _WORST_PERCENT: Final = 0.99
 _MILLISECONDS: Final = 1000
 
@@ -57,10 +58,10 @@ class Reads:
     def worst(self, began: float, ended: float) -> float:
         """Return the 99th percentile of the reads that were due in between, each from when it was due."""
         waits = [
-            seconds - behind * _PACE_SECONDS
+            seconds - behind * PACE_SECONDS
             for at, seconds in self.taken
             if began <= at < ended
-            for behind in range(max(1, math.ceil(seconds / _PACE_SECONDS)))
+            for behind in range(max(1, math.ceil(seconds / PACE_SECONDS)))
         ]
         return sorted(waits)[int(_WORST_PERCENT * (len(waits) - 1))]
 
@@ -111,32 +112,28 @@ class Bench:
     @contextmanager
     def reading(self, last: int) -> Generator[Reads]:
         """Let a client read documents that stay, in the order of chance, while the block runs."""
-        reads, stopped = Reads(), threading.Event()
-
-        def read() -> None:
-            chance = random.Random(last)
-            with MongoClient[dict[str, Any]](self.sandbox.endpoints.mongodb_url) as client:
-                audit = client.get_default_database()[_COLLECTION]
-                while not stopped.is_set():
-                    began = time.time()
-                    audit.find_one({"_id": chance.randrange(self.expired, last)})
-                    reads.taken.append((began, time.time() - began))
-                    stopped.wait(_PACE_SECONDS - (time.time() - began))
-
-        reader = threading.Thread(target=read, name="reader")
-        reader.start()
-        try:
-            yield reads
-        finally:
-            stopped.set()
-            reader.join()
+        reads = Reads()
+        asked = {"url": self.sandbox.endpoints.mongodb_url, "collection": _COLLECTION}
+        command = [sys.executable, "-m", "benchmarks.reading_client"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+            assert client.stdin is not None
+            assert client.stdout is not None
+            client.stdin.write(json.dumps({**asked, "first": self.expired, "last": last}) + "\n")
+            client.stdin.flush()
+            client.stdout.readline()
+            try:
+                yield reads
+            finally:
+                client.stdin.close()
+                reads.taken = json.load(client.stdout)
 
     def idle(self) -> float:
         """Return the slowest hundredth of the reads while nothing else happens."""
         with self.reading(self.documents) as reads:
             began = time.time()
             time.sleep(_IDLE_SECONDS)
-        return reads.worst(began, time.time())
+            ended = time.time()
+        return reads.worst(began, ended)
 
     def delete_at_once(self) -> Measured:
         """Delete as the runbook says."""
@@ -157,7 +154,9 @@ class Bench:
             "PREFECT_LOGGING_LEVEL": "WARNING",
         }
         with self.reading(last) as reads:
-            said, peak, _ = watch_child(["benchmarks.measured_cleanup", "invoice"], environment)
+            said, peak, _ = watch_child(
+                ["benchmarks.measured_cleanup", "invoice"], environment, _SAMPLE_SECONDS
+            )
         run = json.loads(said)
         if left := self.audit.count_documents({"timestamp": {"$lt": datetime.now(UTC) - _YEAR}}):
             raise SystemExit(f"The cleanup left {left} documents.")
