@@ -74,7 +74,9 @@ def escalate(  # noqa: PLR0913, PLR0917  why people are needed, and whose turn i
 
 def _is_healthy(profile: ServiceProfile) -> bool:
     try:
-        return tell_problem(profile.outage, observe_health(profile)) is None
+        facts = observe_health(profile)
+        # One good answer of several is an ill process' neighbour, or a moment of a crash loop.
+        return facts.is_good and tell_problem(profile.outage, facts) is None
     except RunbookError:
         # Whoever cannot say that it is healthy has no reason to keep quiet.
         return False

@@ -14,7 +14,7 @@ from flows.triaging import diagnose_now
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_done, publish_runbook_plan
 from tasks.availability import await_healthy_for
-from tasks.errors import RefusedError, RunbookError
+from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.handing_over import hand_over
 from tasks.http_probe import await_health, observe_health
 from tasks.journal import Journal
@@ -23,6 +23,7 @@ from tasks.mutation import mutating, read_begun_plan, settling
 from tasks.port_freeing import free_port
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.records.diagnosis import Diagnosis
+from tasks.records.evidence import HealthFacts
 from tasks.records.remediation import Outcome, PastRemedy, Remediated, RemediationPlan, RemedyStep
 from tasks.records.service import ServiceProfile
 from tasks.remedies import read_remedies, record_remedy
@@ -158,13 +159,19 @@ def _apply(attempt: Attempt, journal: Journal) -> str:
                 break
             _do(attempt, step, journal)
         await_health(profile)
-        await_healthy_for(profile)
+        _refuse_slow(profile, await_healthy_for(profile))
     except RunbookError as error:
         raise RunbookError(f"{error} {_undo_after_failure(attempt, journal)} {_FOR_PEOPLE}") from error
     except BaseException:
         _undo(attempt, journal)
         raise
     return _conclude(attempt, journal)
+
+
+def _refuse_slow(profile: ServiceProfile, facts: HealthFacts) -> None:
+    """An application that answers as slowly as before is not healthy again."""
+    if (problem := tell_problem(profile.outage, facts)) is not None:
+        raise UnreachableError(f"{profile.name}: what was done did not help: {problem}.")
 
 
 def _refuse_held(attempt: Attempt) -> None:

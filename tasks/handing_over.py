@@ -17,16 +17,16 @@ from tasks.run_context import Run
 def hand_over(profile: ServiceProfile, run: Run, reason: str, cause: str = "", severity: str = "") -> str:
     """Given why people are needed, start telling them; return what became of that, in a sentence.
 
-    The same cause in runs of one hour starts nothing new, nor does a run that waited and goes on. A run from
-    a shell tells nobody: somebody sits there. It raises nothing: what a runbook found out is worth more than
-    that nobody could be told.
+    A run that waited and goes on starts nothing new; what another run says of an outage that people are still
+    being told of joins that. A run from a shell tells nobody: somebody sits there. It raises nothing: what a
+    runbook found out is worth more than that nobody could be told.
     """
     if not run.deployed:
         return "Nobody was told: this run was started at a shell."
     if not profile.escalation.levels:
         return "Nobody was told: the profile has no escalation.levels."
-    about = hashlib.sha256((cause or reason).encode()).hexdigest()[:16]
-    key = f"hand-over:{profile.name}:{about}:{_say_hour(run)}"
+    about = hashlib.sha256(reason.encode()).hexdigest()[:16]
+    key = f"hand-over:{profile.name}:{about}:{_identify(run)}"
     parameters = {"service": profile.name, "reason": reason, "cause": cause, "severity": severity}
     try:
         start_escalate(profile.name, parameters, key)
@@ -36,9 +36,8 @@ def hand_over(profile: ServiceProfile, run: Run, reason: str, cause: str = "", s
     return f"People are being told: see escalate/{profile.name}."
 
 
-def _say_hour(run: Run) -> str:
-    """Return the hour in which the run was made: one that was suspended starts anew, and later."""
+def _identify(run: Run) -> str:
+    """Return what a run that was suspended has in common with itself when it starts anew."""
     context = FlowRunContext.get()
     flow_run = context.flow_run if context is not None else None
-    made = flow_run.created if flow_run is not None else None
-    return f"{made or run.started:%Y-%m-%dT%H}"
+    return str(flow_run.id) if flow_run is not None else f"{run.name} of {run.started.isoformat()}"

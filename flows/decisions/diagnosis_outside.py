@@ -2,8 +2,10 @@
 
 from flows.decisions.diagnosis_reading import Finding, Rule, known, say_changed, say_names, suffers
 from tasks.records.evidence import Evidence, UpstreamFacts
+from tasks.records.figures import say_count
 from tasks.records.service import ServiceProfile
 
+ONLY_SOMETIMES = "healthy only sometimes"
 # So many outside things must be away together to suspect the way to them.
 _FEWEST_OUTSIDE = 2
 
@@ -124,6 +126,20 @@ def read_public_way(evidence: Evidence, profile: ServiceProfile) -> Finding | No
     )
 
 
+def read_some_answers(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
+    """Does it say that it is ill now and then, as one of several processes does?"""
+    answers = evidence.health.answers
+    # What is refused or late may be a restart, or a busy host.
+    ill = [answer for answer in answers if answer.problem is not None and answer.status_code is not None]
+    if not ill or suffers(evidence, profile):
+        return None
+    often = f"{len(ill)} of {say_count(len(answers), 'answer')}"
+    return Finding(
+        f"{profile.application.process_name} is healthy only sometimes: {often} said otherwise.",
+        (f"Asked at {ill[0].url}: {ill[0].problem}.",),
+    )
+
+
 def _say_upstream(found: UpstreamFacts) -> str:
     said = (found.problem or f"it is {found.state}").removesuffix(".")
     return f"{found.name} at {found.where}: {said}."
@@ -195,6 +211,15 @@ RULES: tuple[Rule, ...] = (
         read_public_way,
         proof="the health URL answers, and the public one does not",
         advice="Look at the proxy in front of it, its certificate, and the name server.",
+        kind="impairment",
+    ),
+    Rule(
+        ONLY_SOMETIMES,
+        "I9",
+        "outside",
+        read_some_answers,
+        proof="of the answers of one triage the last says that it is healthy, and another does not",
+        advice="Ask each process: one of several is ill. See its log, and restart-service.",
         kind="impairment",
     ),
     Rule(

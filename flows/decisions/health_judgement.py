@@ -5,6 +5,7 @@ only if, a cause of the diagnosis belongs to it.
 """
 
 from flows.decisions.diagnosis import find_causes
+from flows.decisions.diagnosis_outside import ONLY_SOMETIMES
 from flows.decisions.diagnosis_reading import known, say_health
 from flows.decisions.diagnosis_time import find_ending
 from flows.decisions.health_lines import FAULTS, LINES, blame, judge_line, sort_by_line
@@ -60,16 +61,20 @@ def _remind(line: CheckedLine, evidence: Evidence, profile: ServiceProfile) -> C
 
 
 def _judge_answer(evidence: Evidence, diagnosis: Diagnosis) -> CheckedLine:
-    """Judge health itself: the diagnosis calls a service well or degraded if, and only if, it answers."""
+    """Judge health itself: the diagnosis calls a service well or degraded if, and only if, it answers.
+
+    One that says now and then that it is ill is degraded; one that was late or restarted once is watched.
+    """
     answers = evidence.health.answers
     suffering = diagnosis.verdict in {"broken", "unknown"}
+    ill = any(cause.name == ONLY_SOMETIMES for cause in diagnosis.causes)
     blinked = not suffering and any(answer.problem for answer in answers)
     slowest = max(answer.seconds for answer in answers)
     said = f"{say_count(len(answers), 'answer')}, the slowest after {slowest:.2f} s."
     return CheckedLine(
         name="health",
         row="I9",
-        verdict="WRONG" if suffering else "watch" if blinked else "ok",
+        verdict="WRONG" if suffering or ill else "watch" if blinked else "ok",
         seen=say_health(evidence) if suffering else f"Not every time: {said}" if blinked else said,
     )
 

@@ -36,6 +36,11 @@ class HealthFacts(Record):
         """What was wrong with the last answer."""
         return self.answers[-1].problem
 
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was wrong with any answer."""
+        return all(answer.problem is None for answer in self.answers)
+
 
 class PortHolder(Record):
     """A process that listens on the application's port."""

@@ -512,6 +512,12 @@ FAULTS: dict[str, Fault] = {
     "public way": Fault(
         "public way broken", {"public_health": answers(REFUSED)}, "users reach it", "degraded", "likely"
     ),
+    "one of several processes": Fault(
+        "healthy only sometimes",
+        {"health": answers(ERROR, BAD_STATUS, GOOD_ANSWER)},
+        "2 of 3 answers",
+        "degraded",
+    ),
     "certificate expired": Fault(
         "certificate expired",
         {

@@ -13,7 +13,18 @@ from flows.decisions.health_lines import LINES, place
 from tasks.records.checks import Checked
 from tasks.records.evidence import Evidence
 from tasks.records.observation import Unknown
-from tests.decisions.outage_evidence import FAULTS, GOOD_ANSWER, NOW, PROFILE, Fault, answers, evidence, of
+from tests.decisions.outage_evidence import (
+    BAD_STATUS,
+    FAULTS,
+    GOOD_ANSWER,
+    NOW,
+    PROFILE,
+    TIMED_OUT,
+    Fault,
+    answers,
+    evidence,
+    of,
+)
 
 
 def check(seen: Evidence) -> Checked:
@@ -75,10 +86,15 @@ def test_a_variable_that_will_be_missed_at_the_next_start_is_to_be_watched() -> 
 
 
 def test_a_service_that_blinked_is_to_be_watched() -> None:
-    bad = GOOD_ANSWER.model_copy(update={"problem": "it answered 503", "status_code": 503})
-    checked = check(evidence({"health": answers(bad, GOOD_ANSWER)}))
+    checked = check(evidence({"health": answers(TIMED_OUT, GOOD_ANSWER)}))
     assert checked.good
     assert verdicts(checked)["health"] == "watch"
+
+
+def test_a_service_that_says_now_and_then_that_it_is_ill_is_not_good() -> None:
+    checked = check(evidence({"health": answers(BAD_STATUS, GOOD_ANSWER, GOOD_ANSWER)}))
+    assert not checked.good
+    assert verdicts(checked)["health"] == "WRONG"
 
 
 def test_a_certificate_that_ends_soon_is_to_be_watched() -> None:

@@ -340,16 +340,19 @@ def test_a_ladder_whose_run_and_worker_died_is_gone_on_with_by_the_watch(
     completed(ladder.acknowledge(who="Ada"))
 
 
-def test_a_triage_hands_over_once_an_hour_and_not_from_a_shell(ladder: Ladder) -> None:
+def test_a_run_hands_over_once_another_run_again_and_none_from_a_shell(ladder: Ladder) -> None:
     profile = ladder.ledger.profile
-    run = Run(name="x", due=None, started=NOW, started_by="x", deployed=True)
-    # A cause of its own: other tests hand the same small service over within the hour.
-    cause = f"disk full ({ladder.mark})"
-    for minute in (1, 2):
-        said = hand_over.fn(profile, run, f"it is down since 03:0{minute} ({ladder.mark})", cause, "broken")
+    run = Run(name=f"x {ladder.mark}", due=None, started=NOW, started_by="x", deployed=True)
+    reason = f"it is down since 03:01 ({ladder.mark})"
+    for _ in range(2):
+        said = hand_over.fn(profile, run, reason, "disk full", "broken")
         assert said == "People are being told: see escalate/ledger."
     (started,) = ladder.started()
-    assert started.parameters["reason"] == f"it is down since 03:01 ({ladder.mark})"
+    assert started.parameters["reason"] == reason
+    later = run.model_copy(update={"started": NOW + timedelta(minutes=30)})
+    hand_over.fn(profile, later, reason, "disk full", "broken")
+    hand_over.fn(profile, later, f"The restart that was approved did not help ({ladder.mark})", "disk full")
+    assert len(ladder.started()) == 3
     shell = run.model_copy(update={"deployed": False})
     assert hand_over.fn(profile, shell, "x") == "Nobody was told: this run was started at a shell."
     undeployed = profile.model_copy(update={"name": "undeployed"})

@@ -32,6 +32,9 @@ from tests.runbooks.walking import events, is_healthy
 
 RUNBOOK = "outage-triage"
 BROKEN = "process.exit(3);\n"
+SLOW = """const { createServer } = require('http');
+require('http').createServer = (answer) => createServer((...both) => setTimeout(() => answer(...both), 1300));
+"""
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,20 @@ def test_an_application_that_hangs_is_restarted(service: Ledger) -> None:
             os.kill(before.pid, signal.SIGCONT)
     assert is_healthy(service)
     assert past(service) == [("restart", "healthy again")]
+
+
+def test_a_restart_after_which_it_answers_too_slowly_is_no_success_and_people_are_needed(
+    service: Ledger,
+) -> None:
+    allow(service, "restart", slow_after="PT1S")
+    server = service.application / "server.js"
+    server.write_text(SLOW + server.read_text())
+    (before,) = observe_application.fn(service.profile).instances
+    assert before.pid is not None
+    os.kill(before.pid, signal.SIGSTOP)
+    message = failed(triage(service))
+    assert "what was done did not help: none of its answers took less than 1." in message
+    assert past(service) == [("restart", "not healthy")]
 
 
 @pytest.fixture
