@@ -11,14 +11,16 @@ from flows.decisions.drift import find_drift
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_done, publish_runbook_plan
 from tasks.conclusion import failing_in_one_sentence
+from tasks.deliberate_stop import forget_stop, remember_stop
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.http_probe import await_health
 from tasks.journal import Journal
 from tasks.mutation import mutating, read_begun_plan, refuse_half_done, settling
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.profiles import load_service
+from tasks.records.remediation import DeliberateStop
 from tasks.records.service import ServiceProfile
-from tasks.run_context import Run, observe_run
+from tasks.run_context import Run, observe_run, read_clock
 
 STARTING = "starting"
 STOPPING = "stopping"
@@ -51,13 +53,14 @@ def control_service(service: str, action: Literal["start", "stop"], dry_run: boo
     if dry_run:
         return Completed(message=f"{service}: dry run, the plan is shown and nothing was done.")
     if not plan.acts:
+        _note(profile, run, plan)
         return Completed(message=f"{service}: {plan.summary}")
     approve(profile, plan, run)
     with mutating(profile, run, plan) as journal:
         fresh = plan_control(profile, observe_application(profile), action)
         if (drift := find_drift(plan, fresh)) is not None:
             raise RefusedError(f"{service}: {drift}")
-        said = _apply(profile, plan, journal)
+        said = _apply(profile, run, plan, journal)
         publish_done(plan, said, journal.entries, profile.zone)
         journal.close(said)
     return Completed(message=f"{service}: {said}")
@@ -72,17 +75,18 @@ def _settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
         if journal is not None:
             plan = read_begun_plan(journal, ControlPlan)
             touched = journal.has(STARTING) or journal.has(STOPPING)
-            said = _apply(profile, plan, journal) if touched else "Nothing was changed."
+            said = _apply(profile, run, plan, journal) if touched else "Nothing was changed."
             journal.close(said)
 
 
-def _apply(profile: ServiceProfile, plan: ControlPlan, journal: Journal) -> str:
+def _apply(profile: ServiceProfile, run: Run, plan: ControlPlan, journal: Journal) -> str:
     """Do it, and return what was done; put it back and raise if it fails."""
     name = profile.application.process_name
     try:
         if plan.action == "stop":
             journal.write(STOPPING)
             _stop(profile)
+            _note(profile, run, plan)
             return f"{name} is stopped, and no process of it is left."
         journal.write(STARTING)
         start_application(profile)
@@ -92,6 +96,14 @@ def _apply(profile: ServiceProfile, plan: ControlPlan, journal: Journal) -> str:
         said = _put_back(profile, plan)
         journal.close(said)
         raise RunbookError(f"{error} {said}") from error
+
+
+def _note(profile: ServiceProfile, run: Run, plan: ControlPlan) -> None:
+    """Let the alert that follows a stop find out that it was meant."""
+    if plan.action == "stop":
+        remember_stop(profile, DeliberateStop(at=read_clock(), by=run.started_by))
+    else:
+        forget_stop(profile)
 
 
 def _stop(profile: ServiceProfile) -> None:

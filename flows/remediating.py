@@ -14,6 +14,7 @@ from flows.triaging import diagnose_now
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_done, publish_runbook_plan
 from tasks.availability import await_healthy_for
+from tasks.deliberate_stop import read_stop
 from tasks.errors import RefusedError, RunbookError, UnreachableError
 from tasks.handing_over import hand_over
 from tasks.http_probe import await_health, observe_health
@@ -103,6 +104,7 @@ def _observe(profile: ServiceProfile, run: Run) -> RemedyFacts:
         past=read_remedies(profile),
         now=read_clock(),
         hold=read_hold(profile, run),
+        stop=read_stop(profile),
     )
 
 

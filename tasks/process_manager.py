@@ -11,6 +11,7 @@ import psutil
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.deliberate_stop import forget_stop
 from tasks.errors import AccessDeniedError, UnreachableError
 from tasks.process_manager_pm2 import Pm2
 from tasks.process_manager_systemd import Systemd
@@ -98,10 +99,13 @@ def _stop(profile: ServiceProfile, manager: ProcessManager) -> None:
 def start_application(profile: ServiceProfile) -> None:
     """Given a service, start what of its application does not run; ``await_health`` says if it stays up.
 
+    From then on it is not stopped on purpose any more.
+
     Raise ``UnreachableError`` if it cannot be started, ``AccessDeniedError`` if the worker may not,
     ``ConfigurationError`` if the process manager is missing or does not know it.
     """
     manager_of(profile).start()
+    forget_stop.fn(profile)
 
 
 @_ONCE
@@ -123,6 +127,7 @@ def restart_application(profile: ServiceProfile) -> None:
     manager = manager_of(profile)
     _stop(profile, manager)
     manager.start()
+    forget_stop.fn(profile)
 
 
 def _families(pids: Sequence[int]) -> list[psutil.Process]:

@@ -14,7 +14,7 @@ from tasks.records.diagnosis import Cause, Diagnosis
 from tasks.records.evidence import HealthFacts
 from tasks.records.figures import say_count
 from tasks.records.outage_care import Outage, Remedy
-from tasks.records.remediation import Hold, PastRemedy, RemediationPlan, RemedyStep
+from tasks.records.remediation import DeliberateStop, Hold, PastRemedy, RemediationPlan, RemedyStep
 from tasks.records.runbook_plan import PlannedAct
 from tasks.records.service import ServiceProfile
 
@@ -31,12 +31,13 @@ _HARMLESS: Final = {rule.name for rule in RULES if rule.kind == "impairment"} | 
 
 @dataclass(frozen=True, slots=True)
 class RemedyFacts:
-    """What a plan is made of beside the diagnosis: how the service is now, the past, the kill switch."""
+    """What a plan is made of beside the diagnosis: how the service is now, the past, what people said."""
 
     problem: str | None
     past: Sequence[PastRemedy]
     now: datetime
     hold: Hold
+    stop: DeliberateStop | None = None
 
 
 def plan_remediation(profile: ServiceProfile, diagnosis: Diagnosis, facts: RemedyFacts) -> RemediationPlan:
@@ -115,6 +116,11 @@ def _list_refusals(
         yield "No cause that was found has a remedy of ours: people are needed."
     if facts.hold.reason is not None:
         yield f"The kill switch is on: {facts.hold.reason.rstrip('.')}. Nothing is done until it is off."
+    if facts.stop is not None:
+        yield (
+            f"It was stopped on purpose at {_say(profile, facts.stop.at)} by {facts.stop.by}: start it with "
+            "control-service when that is over."
+        )
     if (repeated := _find_repeated(_fingerprint(diagnosis), facts)) is not None:
         yield (
             f"A {repeated.remedy} was done for the same evidence at {_say(profile, repeated.at)} and did not "

@@ -37,6 +37,13 @@ class RemediationPlan(RunbookPlan):
     needs_approval: bool
 
 
+class DeliberateStop(Record):
+    """That a person stopped the application, and since when, aware, UTC."""
+
+    at: datetime
+    by: str
+
+
 class Hold(Record):
     """What the kill switch says. ``asked`` is False for a run from a shell that has no server to ask."""
 

@@ -13,7 +13,7 @@ from tasks.profiles import read_profile
 from tasks.records.diagnosis import Cause, Certainty, Diagnosis, Verdict
 from tasks.records.evidence import HealthAnswer, HealthFacts
 from tasks.records.outage_care import Outage, Remedy
-from tasks.records.remediation import Hold, Outcome, PastRemedy, RemediationPlan
+from tasks.records.remediation import DeliberateStop, Hold, Outcome, PastRemedy, RemediationPlan
 from tasks.records.service import ServiceProfile
 
 NOW = datetime(2026, 11, 22, 2, 0, tzinfo=UTC)
@@ -55,9 +55,9 @@ def plan(
     verdict: Verdict = "broken",
     problem: str | None = "it does not answer",
     past: Sequence[PastRemedy] = (),
-    hold: Hold | None = None,
+    **said: Any,
 ) -> RemediationPlan:
-    facts = RemedyFacts(problem=problem, past=past, now=NOW, hold=hold or Hold())
+    facts = RemedyFacts(problem=problem, past=past, now=NOW, **{"hold": Hold()} | said)
     return plan_remediation(profile or make_profile(), diagnose(*causes, verdict=verdict), facts)
 
 
@@ -153,6 +153,13 @@ def test_a_healthy_service_is_left_alone() -> None:
 
 def test_an_unknown_verdict_is_no_ground_to_act() -> None:
     assert "unknown" in refusal_of(plan(STOPPED, verdict="unknown"))
+
+
+def test_what_a_person_stopped_is_left_to_people() -> None:
+    stopped = DeliberateStop(at=NOW - HOUR, by="Ada")
+    found = refusal_of(plan(STOPPED, stop=stopped))
+    assert found.startswith("It was stopped on purpose at ")
+    assert "by Ada: start it with control-service" in found
 
 
 def test_the_kill_switch_says_why_it_is_on() -> None:

@@ -21,6 +21,7 @@ from prefect.variables import Variable
 from deployments.sandbox import programs
 from deployments.sandbox.node import PACKAGES
 from deployments.sandbox.stack import Sandbox
+from flows.control_service import control_service
 from flows.outage_triage import outage_triage
 from tasks.journal import list_open_journals
 from tasks.kill_switch import VARIABLE
@@ -94,6 +95,10 @@ def triage(ledger: Ledger, **parameters: Any) -> State[Any]:
     return cast("State[Any]", outage_triage(ledger.name, **parameters, return_state=True))
 
 
+def control(ledger: Ledger, action: Any) -> State[Any]:
+    return cast("State[Any]", control_service(ledger.name, action, return_state=True))
+
+
 def stop(ledger: Ledger) -> None:
     stop_application.fn(ledger.profile)
     assert not is_healthy(ledger)
@@ -118,6 +123,18 @@ def test_a_stopped_application_is_started_and_stays_healthy(service: Ledger) -> 
     assert past(service) == [("restart", "healthy again")]
     assert events(service) == ["began", "finished"]
     assert "healthy again" in report(service, state).splitlines()[0]
+
+
+def test_what_a_person_stopped_stays_stopped_until_a_person_starts_it(service: Ledger) -> None:
+    completed(control(service, "stop"))
+    message = failed(triage(service))
+    assert "It was stopped on purpose at " in message
+    assert "start it with control-service" in message
+    assert not is_healthy(service)
+    assert past(service) == []
+    completed(control(service, "start"))
+    stop(service)
+    assert "healthy again" in completed(triage(service))
 
 
 def test_an_application_that_hangs_is_restarted(service: Ledger) -> None:
