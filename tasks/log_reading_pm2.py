@@ -13,6 +13,8 @@ from tasks.host_program import find_program, run_program
 from tasks.log_entries import Entry, Reading, Splitter, judge_level
 from tasks.log_reading_files import read_log, text_parser
 from tasks.log_tail import Tail
+from tasks.own_processes import is_pm2_up
+from tasks.process_manager_pm2 import PM2_IS_DOWN
 from tasks.records.application import Application
 from tasks.records.logs import Level
 from tasks.records.observation import Complaint
@@ -90,6 +92,8 @@ def _ask(application: Application, seconds: float) -> _Paths | None:
     Raise ``ConfigurationError`` if it cannot be asked.
     """
     program = find_program("pm2", application.process_manager_program, _REMEDY)
+    if not is_pm2_up():
+        raise ConfigurationError(PM2_IS_DOWN)
     finished = run_program([program, "jlist"], seconds=seconds, extra=_QUIET)
     for line in reversed(finished.output.splitlines()):
         if line.startswith("["):

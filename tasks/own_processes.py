@@ -86,6 +86,19 @@ def _name_given_by_pm2(process: psutil.Process) -> str | None:
         return None
 
 
+def is_pm2_up() -> bool:
+    """Tell whether anything of PM2 runs on this host.
+
+    Where nothing does, PM2's own command would start a daemon among the worker's processes: what PM2 then
+    starts, as after a reboot, would end when the worker is stopped.
+    """
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "pm2" in " ".join(process.cmdline()).lower():
+                return True
+    return False
+
+
 def find_starters_homes(profile: ServiceProfile) -> list[Path]:
     """Given a service under PM2, return the folders of our user's daemons: their logs are in there."""
     return list(_find_pm2(profile).values())

@@ -15,6 +15,7 @@ from typing import Any
 
 from tasks.errors import ConfigurationError, UnreachableError
 from tasks.host_program import Finished, find_program, run_program
+from tasks.own_processes import is_pm2_up
 from tasks.process_facts import kernel_state_of
 from tasks.records.application import Application
 from tasks.records.process import InstanceState, ProcessInstance, ProcessStatus
@@ -36,6 +37,9 @@ _STATES: dict[str, InstanceState] = {
     _STOPPED: "stopped",
 }
 _QUIET = {"PM2_DISABLE_VERSION_CHECK": "true", "PM2_DISCRETE_MODE": "true", "NO_COLOR": "1"}
+PM2_IS_DOWN = (
+    "No PM2 runs on this host: start it, with systemctl start pm2-USER or, as its user, with pm2 resurrect."
+)
 _REMEDY = "install PM2 on the worker's host, or name it in application.process_manager_program"
 
 
@@ -173,6 +177,8 @@ class Pm2:
 
     def _run(self, verb: str, *arguments: str, seconds: float = _SECONDS) -> Finished:
         program = find_program("pm2", self._program, _REMEDY)
+        if not is_pm2_up():
+            raise UnreachableError(f"{self._service}: {PM2_IS_DOWN}")
         finished = run_program([program, verb, *arguments], seconds=seconds, extra=_QUIET)
         if finished.returncode is None:
             raise UnreachableError(

@@ -20,7 +20,12 @@ from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.stack import Sandbox
 from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
 from tasks.http_probe import await_health, probe_login
-from tasks.process_manager import observe_application, start_application, stop_application
+from tasks.process_manager import (
+    observe_application,
+    reload_application,
+    start_application,
+    stop_application,
+)
 from tasks.records.service import ServiceProfile
 
 Pm2 = Callable[..., str]
@@ -167,6 +172,15 @@ def test_a_child_that_outlives_the_stop_is_killed(
     assert not is_gone(child)
     stop_application.fn(profile)
     assert is_gone(child)
+
+
+def test_where_no_pm2_runs_none_is_started_among_the_workers_processes(
+    invoice: ServiceProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter([psutil.Process()]))
+    for act in (observe_application, stop_application, start_application, reload_application):
+        with pytest.raises(UnreachableError, match="invoice: No PM2 runs on this host: start it"):
+            act.fn(invoice)
 
 
 def test_a_name_that_means_more_to_pm2_stops_nothing(sandbox: Sandbox, invoice: ServiceProfile) -> None:
