@@ -16,6 +16,7 @@ from tasks.archives import ArchiveStore, open_archives
 from tasks.cleanup_progress import ARCHIVED, CUT, DELETED, EMPTIED, PUBLISHED, Progress
 from tasks.cleanup_source import CleanupSource
 from tasks.errors import RunbookError, SourceError, UnreachableError
+from tasks.host_priority import going_last
 from tasks.journal import Journal
 from tasks.opening_cleanup import open_cleanup_source
 from tasks.records.archive import ArchiveManifest, ArchivePart
@@ -36,7 +37,7 @@ def clean_rule(
     Tried again, it begins with what the try before left. Raise ``SufferingError`` if the application does not
     recover; what was deleted by then is in the archive, and nothing else.
     """
-    with open_cleanup_source(profile) as source:
+    with open_cleanup_source(profile) as source, going_last():
         worker = _Worker(profile, work, journal, source)
         worker.finish_part()
         return worker.clean(deadline)

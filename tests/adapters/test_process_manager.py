@@ -177,7 +177,7 @@ def test_a_child_that_outlives_the_stop_is_killed(
 def test_where_no_pm2_runs_none_is_started_among_the_workers_processes(
     invoice: ServiceProfile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(psutil, "process_iter", lambda: iter([psutil.Process()]))
+    monkeypatch.setattr(psutil, "process_iter", lambda: iter(()))
     for act in (observe_application, stop_application, start_application, reload_application):
         with pytest.raises(UnreachableError, match="invoice: No PM2 runs on this host: start it"):
             act.fn(invoice)
