@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from prefect.logging import get_run_logger
 
 from tasks.backup_sets import hold_repository
-from tasks.errors import UnreachableError
+from tasks.leases import TAKES_NO_LEASE
 from tasks.records.service import ServiceProfile
 
 
@@ -14,12 +14,13 @@ from tasks.records.service import ServiceProfile
 def holding_off_backups(profile: ServiceProfile, purpose: str, holder: str) -> Generator[None]:
     """Given a service, wait until its backup is over, and let the next one wait while the block runs.
 
-    Take it before the service is held, as every runbook does. A store that does not answer takes no backup.
-    Raise ``LeaseHeldError`` if the backup does not end.
+    Take it before the service is held, as every runbook does. A store that takes no lease takes no backup
+    either. Raise ``LeaseHeldError`` if the backup does not end, and ``UnreadableLeaseError`` if that is not
+    known.
     """
     with ExitStack() as held:
         try:
             held.enter_context(hold_repository(profile, purpose=purpose, holder=holder))
-        except UnreachableError as error:
-            get_run_logger().warning("Backups are not held off, the store does not answer: %s", error)
+        except TAKES_NO_LEASE as error:
+            get_run_logger().warning("Backups are not held off, the store takes no lease: %s", error)
         yield

@@ -49,6 +49,10 @@ class LeaseHeldError(RunbookError):
     """Somebody else holds the lease; the message says who and since when."""
 
 
+class UnreadableLeaseError(RunbookError):
+    """A lease is there that cannot be read: somebody may hold it."""
+
+
 class LeaseLostError(RunbookError):
     """Our lease was taken over or ran out: stop at once, another run may be at work."""
 

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from tasks.errors import (
     AlreadyExistsError,
-    ConfigurationError,
     LeaseHeldError,
     NotFoundError,
     RunbookError,
+    UnreadableLeaseError,
 )
 from tasks.object_store import ObjectStore, StoredKey
 from tasks.process_identity import ProcessIdentity, is_dead_for_certain
@@ -32,10 +32,15 @@ READERS: Final = 8
 def acquire(store: ObjectStore, service: str, claim: Lease) -> Lease:
     """Given a claim made just now, return it as the lease's next generation, written and ours.
 
-    Raise ``LeaseHeldError`` if somebody else holds the lease, or was first.
+    Raise ``LeaseHeldError`` if somebody else holds the lease, or was first, and ``UnreadableLeaseError`` if
+    that cannot be told.
     """
     found = generations(store, service, claim.name)
-    newest = _read(store, found[-1]) if found else None
+    try:
+        newest = _read(store, found[-1]) if found else None
+    except NotFoundError as error:
+        # It was listed, and only the holder of a later one deletes it.
+        raise LeaseHeldError(_taken(claim.name, service)) from error
     if newest is not None and not is_over(newest, claim.acquired_at):
         raise LeaseHeldError(held_by(newest, service))
     lease = claim.model_copy(update={"generation": _number(found[-1]) + 1 if found else 1})
@@ -129,7 +134,7 @@ def _number(stored: StoredKey) -> int:
     try:
         return int(stored.key.rpartition("/")[2].removesuffix(".json"))
     except ValueError as error:
-        raise ConfigurationError(f"{stored.key} lies among the leases and is none: remove it.") from error
+        raise UnreadableLeaseError(f"{stored.key} lies among the leases and is none: remove it.") from error
 
 
 def _read(store: ObjectStore, stored: StoredKey) -> Lease:
@@ -137,7 +142,7 @@ def _read(store: ObjectStore, stored: StoredKey) -> Lease:
     try:
         return Lease.model_validate_json(store.read(stored.key))
     except ValidationError as error:
-        raise ConfigurationError(
+        raise UnreadableLeaseError(
             f"{store.address}: the lease {stored.key} cannot be read ({error.error_count()} faults): "
             "a newer version may hold it. When you are sure that nobody is at work, delete it."
         ) from error

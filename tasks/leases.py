@@ -9,7 +9,16 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tasks.errors import LeaseHeldError, LeaseLostError, RunbookError
+from tasks.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    LeaseHeldError,
+    LeaseLostError,
+    NotFoundError,
+    RunbookError,
+    StoreFullError,
+    UnreachableError,
+)
 from tasks.lease_generations import acquire, is_ours, write_again
 from tasks.object_store import ObjectStore
 from tasks.process_identity import this_process
@@ -21,6 +30,15 @@ TIME_TO_LIVE: Final = timedelta(seconds=120)
 POLL_SECONDS: Final = 2.0
 # A renewal may fail three times in a row before the lease is lost.
 RENEWALS: Final = 4
+# A store that is away, full, refuses or is not there takes no lease, and no backup either: it is no reason to
+# leave a service as it is. That somebody holds a lease, or may, is one.
+TAKES_NO_LEASE: Final = (
+    UnreachableError,
+    StoreFullError,
+    AccessDeniedError,
+    ConfigurationError,
+    NotFoundError,
+)
 TAKEN_OVER: Final = "somebody else has taken it over, or deleted it"
 
 _log = logging.getLogger(__name__)

@@ -11,10 +11,9 @@ from typing import Final
 
 from prefect.logging import get_run_logger
 
-from tasks.errors import UnreachableError
 from tasks.host_folder import host_folder
 from tasks.journal import Journal
-from tasks.leases import hold_lease
+from tasks.leases import TAKES_NO_LEASE, hold_lease
 from tasks.opening_stores import open_store
 from tasks.records.service import ServiceProfile
 from tasks.service_lock import hold_file
@@ -38,8 +37,8 @@ def hold_profiling(profile: ServiceProfile, *, purpose: str, holder: str) -> Gen
             held.enter_context(
                 hold_lease(store, profile.name, _NAME, purpose=purpose, holder=holder, on_wait=log.warning)
             )
-        except UnreachableError as error:
-            log.warning("Other hosts are not kept out, the store does not answer: %s", error)
+        except TAKES_NO_LEASE as error:
+            log.warning("Other hosts are not kept out, the store takes no lease: %s", error)
         yield
 
 

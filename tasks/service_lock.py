@@ -12,9 +12,9 @@ from typing import IO, Final
 
 from prefect.logging import get_run_logger
 
-from tasks.errors import LeaseHeldError, UnreachableError
+from tasks.errors import LeaseHeldError
 from tasks.host_folder import host_folder, open_private
-from tasks.leases import hold_lease
+from tasks.leases import TAKES_NO_LEASE, hold_lease
 from tasks.opening_stores import open_store
 from tasks.records.service import ServiceProfile
 
@@ -30,8 +30,9 @@ def hold_service(
     """Hold the service: nobody else changes it meanwhile, on this host or another.
 
     While somebody else does, wait so long, saying in the run's log for whom; then raise ``LeaseHeldError``.
-    The kernel gives a killed holder's lock back at once. Without the store, which may be part of the outage,
-    only this host is kept out.
+    The kernel gives a killed holder's lock back at once. Where the store, which may be part of the outage,
+    takes no lease, only this host is kept out. Raise ``UnreadableLeaseError`` if there is one that says not
+    whose it is.
     """
     log = get_run_logger()
     with ExitStack() as held:
@@ -49,8 +50,8 @@ def hold_service(
                     on_wait=log.warning,
                 )
             )
-        except UnreachableError as error:
-            log.warning("Other hosts are not kept out, the store does not answer: %s", error)
+        except TAKES_NO_LEASE as error:
+            log.warning("Other hosts are not kept out, the store takes no lease: %s", error)
         yield
 
 

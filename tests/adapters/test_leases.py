@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tasks import leases
-from tasks.errors import ConfigurationError, LeaseHeldError, LeaseLostError, UnreachableError
+from tasks.errors import LeaseHeldError, LeaseLostError, UnreachableError, UnreadableLeaseError
 from tasks.lease_generations import acquire, forget, living_among, write_first
 from tasks.leases import HeldLease, hold_lease, utc_now
 from tasks.object_store import ObjectStore, StoredKey
@@ -292,7 +292,7 @@ def test_a_lease_of_what_is_gone_is_forgotten_unless_it_is_held(store: ObjectSto
 
 def test_a_lease_that_cannot_be_read_is_not_taken(store: ObjectStore) -> None:
     store.write("svc/leases/backup/0000000007.json", b'{"a newer": "version"}')
-    with pytest.raises(ConfigurationError, match=r"0000000007\.json"):
+    with pytest.raises(UnreadableLeaseError, match=r"0000000007\.json"):
         acquire(store, "svc", claim_of("host-a", START))
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.errors import LeaseHeldError
+from tasks.backup_pause import holding_off_backups
+from tasks.errors import LeaseHeldError, StoreFullError, UnreadableLeaseError
 from tasks.host_folder import host_folder
 from tasks.records.service import Destination, ServiceProfile
 from tasks.service_lock import hold_service
@@ -23,7 +24,8 @@ AT_ONCE = timedelta(0)
 @pytest.fixture(autouse=True)
 def run_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Outside a run there is no run's log: its sentences go to an ordinary one."""
-    monkeypatch.setattr("tasks.service_lock.get_run_logger", lambda: logging.getLogger("a run"))
+    for module in ("service_lock", "backup_pause", "backup_sets"):
+        monkeypatch.setattr(f"tasks.{module}.get_run_logger", lambda: logging.getLogger("a run"))
     with caplog.at_level(logging.INFO):
         yield
 
@@ -31,6 +33,19 @@ def run_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -
 def with_store(service: ServiceProfile, destination: Destination) -> ServiceProfile:
     backup = service.backup.model_copy(update={"destination": destination})
     return service.model_copy(update={"backup": backup})
+
+
+def on_server(server: S3Server, tmp_path: Path, **changed: str) -> Destination:
+    found = {"access_key_id": server.access_key_id, "secret_access_key": server.secret_access_key, **changed}
+    for name in ("access_key_id", "secret_access_key"):
+        (tmp_path / name).write_text(found[name])
+        (tmp_path / name).chmod(0o600)
+    return Destination(
+        url=f"s3://{changed.get('bucket', server.bucket)}/{tmp_path.name}",
+        endpoint_url=server.endpoint_url,
+        access_key_id=f"file:{tmp_path / 'access_key_id'}",
+        secret_access_key=f"file:{tmp_path / 'secret_access_key'}",
+    )
 
 
 def test_a_second_run_is_told_who_holds_the_service_for_what_and_since_when(
@@ -60,16 +75,7 @@ def test_kill_9_of_the_holder_frees_the_service_at_once(
 ) -> None:
     if kind == "s3":
         server: S3Server = request.getfixturevalue("s3_server")
-        for name in ("access_key_id", "secret_access_key"):
-            (tmp_path / name).write_text(getattr(server, name))
-            (tmp_path / name).chmod(0o600)
-        destination = Destination(
-            url=f"s3://{server.bucket}/{tmp_path.name}",
-            endpoint_url=server.endpoint_url,
-            access_key_id=f"file:{tmp_path / 'access_key_id'}",
-            secret_access_key=f"file:{tmp_path / 'secret_access_key'}",
-        )
-        service = with_store(service, destination)
+        service = with_store(service, on_server(server, tmp_path))
     process, hear = start_child("hold", service)
     hear.recv()
     process.kill()
@@ -149,7 +155,7 @@ def test_without_its_store_the_service_is_still_held_on_this_host(
 
     alone = service.model_copy(update={"name": "alone"})
     with hold_service(alone, purpose="b", holder="second", wait=AT_ONCE):
-        assert "Other hosts are not kept out, the store does not answer" in caplog.text
+        assert "Other hosts are not kept out, the store takes no lease" in caplog.text
 
 
 def test_a_backup_disk_that_is_not_mounted_keeps_nobody_from_the_service(
@@ -160,3 +166,60 @@ def test_a_backup_disk_that_is_not_mounted_keeps_nobody_from_the_service(
         assert "Other hosts are not kept out" in caplog.text
         assert "mount its disk" in caplog.text
     assert not (tmp_path / "store").exists()
+
+
+# What is wrong with a store, and what the log says of it.
+NO_STORES = {
+    "a revoked key": ({"access_key_id": "AKIAREVOKED"}, "the access key is not accepted"),
+    "no bucket": ({"bucket": "nobody-made-this-one"}, "there is no such bucket"),
+    "no secret": ({"secret_access_key": ""}, "is empty"),
+}
+
+
+@pytest.mark.parametrize("fault", NO_STORES)
+def test_a_store_that_refuses_or_is_not_there_keeps_nobody_from_the_service(
+    service: ServiceProfile,
+    s3_server: S3Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    fault: str,
+) -> None:
+    changed, said = NO_STORES[fault]
+    service = with_store(service, on_server(s3_server, tmp_path, **changed))
+    with (
+        holding_off_backups(service, "rotate-s3-credentials", "first"),
+        hold_service(service, purpose="rotate-s3-credentials", holder="first", wait=AT_ONCE),
+    ):
+        assert "Backups are not held off, the store takes no lease" in caplog.text
+        assert "Other hosts are not kept out, the store takes no lease" in caplog.text
+        assert said in caplog.text
+
+
+def test_a_full_store_keeps_nobody_from_the_service(
+    service: ServiceProfile, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> None:
+        raise StoreFullError("there is no room left on the disk")
+
+    monkeypatch.setattr("tasks.object_store_directory.DirectoryStore.write_if_absent", fill)
+    with (
+        holding_off_backups(service, "restart-service", "first"),
+        hold_service(service, purpose="restart-service", holder="first", wait=AT_ONCE),
+    ):
+        assert caplog.text.count("there is no room left on the disk") == 2
+
+
+def test_a_lease_that_says_not_whose_it_is_keeps_everybody_out(
+    service: ServiceProfile, tmp_path: Path
+) -> None:
+    for name in ("mutation", "repository"):
+        lease = tmp_path / "store" / "invoice" / "leases" / name / "0000000007.json"
+        lease.parent.mkdir(parents=True)
+        lease.write_text('{"a newer": "version"}')
+    with (
+        pytest.raises(UnreadableLeaseError, match="delete it"),
+        hold_service(service, purpose="a", holder="b"),
+    ):
+        raise AssertionError
+    with pytest.raises(UnreadableLeaseError), holding_off_backups(service, "a", "b"):
+        raise AssertionError
