@@ -91,7 +91,8 @@ def give_up(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jour
     if journal.has(VERIFIED):
         return "The new one is in force and proven."
     found = find_after_kill(profile, plan.credential, plan.rotation, plan.variables)
-    if journal.has(SETTING) and decide_after_kill(found) != "leave":
+    # Values that are not kept any more were wiped after they had been put back: there is nothing to put back.
+    if journal.has(SETTING) and decide_after_kill(found) not in {"leave", "discard"}:
         journal.write(GOING_BACK)
         put_back(profile, plan.credential)
         if journal.has(PROMOTING):

@@ -1,6 +1,7 @@
 """rotate-jwt-secret: who is logged in stays so where the application allows it, and the old secret dies."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -114,21 +115,44 @@ def test_an_emergency_ends_the_grace_of_an_earlier_rotation_and_its_own(rotated:
     assert rotated.is_settled()
 
 
-def test_a_secret_that_the_application_does_not_start_with_is_taken_back(rotated: Rotated) -> None:
+@contextmanager
+def not_starting_with_a_new_one(rotated: Rotated) -> Iterator[None]:
     server = rotated.ledger.application / "server.js"
     whole = server.read_text()
     server.write_text(
         f"if (require('fs').readFileSync('.env').includes('{BESIDE}')) process.exit(3);\n{whole}"
     )
     try:
-        said = failed(rotate(rotated))
+        yield
     finally:
         server.write_text(whole)
+
+
+def test_a_secret_that_the_application_does_not_start_with_is_taken_back(rotated: Rotated) -> None:
+    with not_starting_with_a_new_one(rotated):
+        said = failed(rotate(rotated))
     assert said.endswith("The old jwt-secret is in force, and nothing is left of the new one.")
     assert rotated.variables == {**rotated.variables, JWT: OLD}
     assert is_let_in(rotated, OLD)
     assert rotated.is_settled()
     assert rotated.history() == ["undone"]
+
+
+def test_killed_when_an_undo_had_wiped_what_was_kept_the_next_run_ends_well(
+    rotated: Rotated, children: Children
+) -> None:
+    with not_starting_with_a_new_one(rotated):
+        child = children.start(
+            rotated.ledger, "rotate_jwt_secret", kill_when_called="flows.rotation_applying:record_rotation"
+        )
+        assert child.wait() is None
+    assert not rotated.kept()
+    assert rotated.variables == {**rotated.variables, JWT: OLD}
+
+    completed(rotate(rotated, emergency=True))
+    assert (is_let_in(rotated, rotated.variables[JWT]), is_let_in(rotated, OLD)) == (True, False)
+    assert rotated.history() == ["undone", "rotated", "retired"]
+    assert rotated.is_settled()
 
 
 def test_a_run_that_was_to_finish_a_rotation_begins_no_other(rotated: Rotated) -> None:
