@@ -6,6 +6,7 @@ The table of states is in docs/reference/rotation.md; what may follow a kill is 
 from typing import Any, Final
 
 from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
 from prefect.states import Completed
 
 from flows.decisions.drift import find_drift
@@ -49,8 +50,11 @@ def rotate(  # noqa: PLR0913  whose, which, and how
     runbook = RUNBOOKS[credential]
     finished = settle(profile, run, runbook, dry_run=dry_run)
     left = read_open(profile, credential)
-    if finished is not None and (left is None or not emergency):
-        return Completed(message=f"{profile.name}: {finished}")
+    if finished is not None:
+        if finished.plan.credential == credential and (finished.plan.emergency or not emergency):
+            return Completed(message=f"{profile.name}: {finished.said}")
+        # Another credential's, or one that was begun before anybody knew of the leak.
+        get_run_logger().info("%s: %s", finished.plan.credential, finished.said)
     if finish and (left is None or left.rotation != finish):
         return Completed(message=f"{profile.name}: nothing is left to do of the rotation {finish}.")
     if left is not None and not emergency:

@@ -1,5 +1,6 @@
 """Putting a new credential in force, and what is done with one that failed or whose run was killed."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from flows.decisions.rotation import AfterKill, RetirementPlan, RotationPlan, decide_after_kill
@@ -35,6 +36,14 @@ RESTARTING: Final = "restarting for it"
 VERIFYING: Final = "proving that the application uses it"
 VERIFIED: Final = "in force and proven"
 GOING_BACK: Final = "going back to the old one"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A rotation that a killed run had begun, and what was done to finish it, in words."""
+
+    plan: RotationPlan
+    said: str
 
 
 def apply_new(profile: ServiceProfile, plan: RotationPlan, journal: Journal) -> None:
@@ -104,8 +113,11 @@ def give_up(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jour
     return said
 
 
-def settle(profile: ServiceProfile, run: Run, runbook: str, *, dry_run: bool) -> str | None:
-    """Finish or undo what a killed run left; return what was done if its rotation is finished by now."""
+def settle(profile: ServiceProfile, run: Run, runbook: str, *, dry_run: bool) -> Finished | None:
+    """Finish or undo what a killed run left; return its rotation if that is finished by now.
+
+    It may be one of another credential: a runbook has one journal.
+    """
     if dry_run:
         refuse_half_done(profile, runbook)
         return None
@@ -121,7 +133,7 @@ def settle(profile: ServiceProfile, run: Run, runbook: str, *, dry_run: bool) ->
         return None
 
 
-def _settle(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Journal) -> str | None:
+def _settle(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Journal) -> Finished | None:
     if not journal.has(VERIFIED):
         if _decide(profile, plan, journal) != "go on":
             give_up(profile, run, plan, journal)
@@ -133,7 +145,7 @@ def _settle(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jour
             raise RunbookError(f"{error} {undone}") from error
     said = f"The rotation that was killed is finished. {conclude(profile, run, plan, journal)}"
     journal.close(said)
-    return said
+    return Finished(plan, said)
 
 
 def _decide(profile: ServiceProfile, plan: RotationPlan, journal: Journal) -> AfterKill:

@@ -1,7 +1,7 @@
 """What is done about a suspected breach, in which order, and what it came to. Pure."""
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from tasks.records.credential_care import CredentialName
@@ -94,8 +94,13 @@ def _describe(profile: ServiceProfile, step: str) -> PlannedAct:
 
 
 def find_progress(history: Sequence[RotationEvent], credential: CredentialName, since: datetime) -> Progress:
-    """Return how far a rotation of this incident came before its run was killed."""
-    of_it = [one for one in history if one.credential == credential and one.at >= since]
+    """Return how far a rotation of this incident came before its run was killed.
+
+    One that was begun before, which the incident only finished, is none of it: its value may be known, too.
+    """
+    # The ids of rotations begin with the time, and sort by it.
+    first = f"{since.astimezone(UTC):%Y%m%dT%H%M%S}"
+    of_it = [one for one in history if one.credential == credential and one.rotation >= first]
     rotated = [one.rotation for one in of_it if one.event == "rotated"]
     if not rotated:
         return "not in force"

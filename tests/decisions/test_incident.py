@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -118,22 +119,28 @@ def test_the_plan_has_what_is_left_and_says_that_it_goes_on() -> None:
     ("events", "expected"),
     [
         ([], "not in force"),
-        ([("rotated", "a", 1)], "old one not retired"),
-        ([("rotated", "a", 1), ("retired", "a", 2)], "old one refused"),
-        ([("rotated", "a", -2), ("retired", "a", -1)], "not in force"),
-        ([("rotated", "a", -1), ("retired", "a", 1)], "not in force"),
-        ([("rotated", "a", 1), ("retired", "a", 2), ("rotated", "b", 3)], "old one not retired"),
-        ([("undone", "a", 1)], "not in force"),
+        ([("rotated", 0, 1)], "old one not retired"),
+        ([("rotated", 0, 1), ("retired", 0, 2)], "old one refused"),
+        ([("rotated", -2, -2), ("retired", -2, -1)], "not in force"),
+        ([("rotated", -1, -1), ("retired", -1, 1)], "not in force"),
+        ([("rotated", -1, 1), ("retired", -1, 2)], "not in force"),
+        ([("rotated", 0, 1), ("retired", 0, 2), ("rotated", 3, 3)], "old one not retired"),
+        ([("undone", 0, 1)], "not in force"),
     ],
 )
 def test_how_far_a_killed_rotation_came_is_read_in_its_history(
-    events: list[tuple[str, str, int]], expected: str
+    events: list[tuple[Literal["rotated", "retired", "undone"], int, int]], expected: str
 ) -> None:
+    """An event's numbers are the hours when its rotation was begun and when it happened."""
     history = [
-        RotationEvent.model_validate(
-            {"at": NOW + n * HOUR, "credential": "s3", "rotation": rotation, "event": event, "by": "ann"}
+        RotationEvent(
+            at=NOW + hour * HOUR,
+            credential="s3",
+            rotation=f"{NOW + begun * HOUR:%Y%m%dT%H%M%S}-0a1b2c",
+            event=event,
+            by="ann",
         )
-        for event, rotation, n in events
+        for event, begun, hour in events
     ]
     assert find_progress(history, "s3", NOW) == expected
     assert find_progress(history, "jwt-secret", NOW) == "not in force"

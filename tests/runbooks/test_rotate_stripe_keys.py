@@ -320,3 +320,39 @@ def test_killed_before_a_new_secret_is_kept_the_next_run_deletes_the_endpoint_th
     now = rotated.variables[SECRET]
     assert (is_verified(rotated, now), is_verified(rotated, account.secret)) == (True, False)
     assert rotated.is_settled()
+
+
+def test_an_emergency_of_the_key_is_not_over_when_it_finished_a_killed_rotation_of_the_webhooks_secret(
+    rotated: Rotated, account: Account, children: Children
+) -> None:
+    child = children.start(
+        rotated.ledger,
+        "rotate_stripe_keys",
+        parameters={"service": rotated.ledger.name, "which": "webhook-secret"},
+        kill_after_step="testing it",
+    )
+    assert child.wait() is None
+    hand_over(rotated, account.roll(account.key, expires_in=3600))
+    message = failed(rotate(rotated, emergency=True))
+    assert "Stripe still accepts the old key" in message
+    assert rotated.variables[KEY] != account.key
+    assert rotated.variables[SECRET] != account.secret
+    assert rotated.history() == ["rotated", "retired", "rotated"]
+
+
+def test_an_emergency_replaces_what_a_killed_rotation_had_made_before_the_leak_was_known(
+    rotated: Rotated, children: Children
+) -> None:
+    child = children.start(
+        rotated.ledger,
+        "rotate_stripe_keys",
+        parameters={"service": rotated.ledger.name, "which": "webhook-secret"},
+        kill_after_step="in force and proven",
+    )
+    assert child.wait() is None
+    made_before = rotated.variables[SECRET]
+    completed(rotate(rotated, "webhook-secret", emergency=True))
+    assert not is_verified(rotated, made_before)
+    assert is_verified(rotated, rotated.variables[SECRET])
+    assert rotated.history() == ["rotated", "retired", "rotated", "retired"]
+    assert rotated.is_settled()
