@@ -47,14 +47,22 @@ def finish_grace(profile: ServiceProfile, run: Run, left: OpenRotation, *, dry_r
     return Completed(message=f"{profile.name}: {said}")
 
 
-def retire_due(
-    profile: ServiceProfile, run: Run, journal: Journal, rotation: OpenRotation, *, at_once: bool = False
+def retire_due(  # noqa: PLR0913  whose, which, and what is not waited for
+    profile: ServiceProfile,
+    run: Run,
+    journal: Journal,
+    rotation: OpenRotation,
+    *,
+    at_once: bool = False,
+    another_follows: bool = False,
 ) -> str:
     """Given a rotation in grace, do the stages that are due, and let Prefect start this for the others.
 
-    Return what was done, in words. Raise ``RunbookError``, with the journal closed, if the old one could not
-    be retired: the new one stays in force, and the retirement is tried again later.
+    Where ``another_follows``, because the one in force has to go as well, nothing is waited for. Return what
+    was done, in words. Raise ``RunbookError``, with the journal closed, if the old one could not be retired:
+    the one in force stays so, and the retirement is tried again later.
     """
+    at_once = at_once or another_follows
     said = [f"The new {rotation.credential} is in force and proven."]
     left: OpenRotation | None = rotation
     try:
@@ -64,11 +72,15 @@ def retire_due(
                 said.append(f"The old one stays, {use}.")
                 left = _later(left)
                 break
-            said.append(_retire_stage(profile, journal, left))
+            said.append(_retire_stage(profile, journal, left, another_follows=another_follows))
             left = _go_on(profile, left)
     except RunbookError as error:
         again = schedule_rest(profile, run, _later(left or rotation))
-        outcome = f"{said[0]} The old one is not retired yet: {error} {again}"
+        how_it_is = f"{said[0]} The old one is not retired yet"
+        if another_follows:
+            name = rotation.credential
+            how_it_is = f"The {name} in force is NOT replaced: the one before it has to be retired first"
+        outcome = f"{how_it_is}: {error} {again}"
         journal.close(outcome)
         raise RunbookError(outcome) from error
     if left is not None:
@@ -77,10 +89,12 @@ def retire_due(
     return " ".join(said)
 
 
-def _retire_stage(profile: ServiceProfile, journal: Journal, left: OpenRotation) -> str:
+def _retire_stage(
+    profile: ServiceProfile, journal: Journal, left: OpenRotation, *, another_follows: bool
+) -> str:
     stage = left.stages[0]
     journal.write(RETIRING, stage=stage.name)
-    retire(profile, left)
+    retire(profile, left, another_follows=another_follows)
     if stage.unset:
         restart(profile, journal)
         if (problem := probe_login(profile)) is not None:

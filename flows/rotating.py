@@ -96,7 +96,8 @@ def _apply(
     if (drift := find_drift(plan, fresh)) is not None:
         raise RefusedError(f"{profile.name}: {drift}")
     if left is not None:
-        retire_due(profile, run, journal, left, at_once=True)
+        # First, because only one old credential can be kept to be proven refused.
+        retire_due(profile, run, journal, left, another_follows=True)
     try:
         journal.write(MAKING)
         make_new(profile, plan.credential, plan.rotation, plan.variables, plan.before)

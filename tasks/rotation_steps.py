@@ -183,12 +183,16 @@ def find_use(profile: ServiceProfile, rotation: OpenRotation) -> str | None:
 
 
 @_ONCE
-def retire(profile: ServiceProfile, rotation: OpenRotation) -> bool:
-    """Given a rotation in grace, do its first stage; return whether the env file was changed for it."""
+def retire(profile: ServiceProfile, rotation: OpenRotation, *, another_follows: bool = False) -> bool:
+    """Given a rotation in grace, do its first stage; return whether the env file was changed for it.
+
+    Raise ``UnreachableError`` if what is in force is not accepted, unless ``another_follows``: then the old
+    one is nobody's way out, and a leaked one that was ended at its provider is to be replaced.
+    """
     stage, credential = rotation.stages[0], rotation.credential
     previous = _kept(profile, credential, "previous")
     pending = rotation_files.recall_in_force(profile, rotation, previous.variables)
-    if not open_rotator(profile, credential).accepts(pending):
+    if not another_follows and not open_rotator(profile, credential).accepts(pending):
         raise UnreachableError(
             f"{profile.name}: {credential} in the env file is not accepted, so the old one is not retired: "
             "see who changed it, and start the rotation again."

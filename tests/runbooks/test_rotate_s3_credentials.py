@@ -114,6 +114,26 @@ def test_a_key_that_is_still_used_stays_until_it_is_quiet_or_there_is_an_emergen
     assert rotated.history() == ["rotated", "retired", "rotated", "retired"]
 
 
+@pytest.mark.parametrize("is_deleted", [True, False], ids=["deleted", "made inactive"])
+def test_an_emergency_in_a_grace_replaces_a_new_key_that_a_person_has_ended_at_iam(
+    rotated: Rotated, user: IamUser, is_deleted: bool
+) -> None:
+    first = key_of(rotated)
+    completed(rotate(rotated))
+    leaked = key_of(rotated)
+    if is_deleted:
+        user.iam.delete_access_key(UserName=user.name, AccessKeyId=leaked[0])
+    else:
+        user.iam.update_access_key(UserName=user.name, AccessKeyId=leaked[0], Status="Inactive")
+    assert user.works(first)
+    completed(rotate(rotated, emergency=True))
+    assert key_of(rotated) not in (first, leaked)
+    assert not user.works(first)
+    assert is_one_left(rotated, user)
+    assert rotated.is_settled()
+    assert rotated.history() == ["rotated", "retired", "rotated", "retired"]
+
+
 def test_two_keys_are_refused_with_the_way_out_and_nothing_is_changed(
     rotated: Rotated, user: IamUser
 ) -> None:

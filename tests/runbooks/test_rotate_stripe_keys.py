@@ -152,6 +152,15 @@ def test_a_key_that_was_handed_over_is_taken_and_the_old_one_is_looked_at_until_
     shown = "".join(artifacts_of(state).values()) + message
     assert not any(secret in shown for secret in (old, new, old[-4:], new[-4:]))
 
+    hand_over(rotated, account.roll(new, expires_in=3600))
+    said = failed(rotate(rotated, emergency=True))
+    assert said.startswith(
+        "The stripe-key in force is NOT replaced: the one before it has to be retired first: "
+    )
+    assert "expire it in the Dashboard" in said
+    assert rotated.variables[KEY] == new
+    handed_over(rotated).unlink()
+
     sandbox.vendors.act("stripe", "expire_key", key=old)
     end_grace(rotated, "stripe-key")
     assert completed(rotate(rotated)).endswith("Stripe refuses the old key (401).")
