@@ -47,13 +47,12 @@ def finish_grace(profile: ServiceProfile, run: Run, left: OpenRotation, *, dry_r
     return Completed(message=f"{profile.name}: {said}")
 
 
-def retire_due(  # noqa: PLR0913  whose, which, and what is not waited for
+def retire_due(
     profile: ServiceProfile,
     run: Run,
     journal: Journal,
     rotation: OpenRotation,
     *,
-    at_once: bool = False,
     another_follows: bool = False,
 ) -> str:
     """Given a rotation in grace, do the stages that are due, and let Prefect start this for the others.
@@ -62,7 +61,8 @@ def retire_due(  # noqa: PLR0913  whose, which, and what is not waited for
     was done, in words. Raise ``RunbookError``, with the journal closed, if the old one could not be retired:
     the one in force stays so, and the retirement is tried again later.
     """
-    at_once = at_once or another_follows
+    # Whoever still uses a leaked one is no reason to wait, at the first try or a later one.
+    at_once = another_follows or rotation.emergency
     said = [f"The new {rotation.credential} is in force and proven."]
     left: OpenRotation | None = rotation
     try:

@@ -78,6 +78,7 @@ def conclude(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jou
     rotation = OpenRotation(
         rotation=plan.rotation,
         credential=plan.credential,
+        emergency=plan.emergency,
         verified_at=now,
         due=now + plan.stages[0].after,
         stages=plan.stages,
@@ -87,8 +88,7 @@ def conclude(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jou
     begun = begin_grace(profile, rotation)
     if begun is None:
         return _end(profile, run, plan.credential, plan.rotation)
-    # Whoever still uses a leaked one is no reason to wait.
-    retired = retire_due(profile, run, journal, begun, at_once=plan.emergency)
+    retired = retire_due(profile, run, journal, begun)
     return f"{_say_seen(journal)} {retired}".strip()
 
 

@@ -78,11 +78,13 @@ class Kept:
 class OpenRotation(Record):
     """A rotation whose new credential is in force and whose old one is not retired yet. It holds no secret.
 
-    ``stages`` are those that are left, the first due at ``due``.
+    ``stages`` are those that are left, the first due at ``due``. Of an ``emergency`` nothing is waited for,
+    whoever goes on with it.
     """
 
     rotation: str
     credential: CredentialName
+    emergency: bool = False
     verified_at: datetime
     due: datetime
     stages: tuple[Stage, ...]

@@ -114,6 +114,21 @@ def test_a_key_that_is_still_used_stays_until_it_is_quiet_or_there_is_an_emergen
     assert rotated.history() == ["rotated", "retired", "rotated", "retired"]
 
 
+def test_an_emergency_whose_retirement_failed_once_does_not_wait_for_whoever_uses_the_old_key(
+    rotated: Rotated, user: IamUser, sandbox: Sandbox
+) -> None:
+    first = key_of(rotated)
+    sandbox.vendors.conduct("iam", faults=[{"path": "/UpdateAccessKey", "status": 403}])
+    assert "The old one is not retired yet" in failed(rotate(rotated, emergency=True))
+    sandbox.vendors.conduct("iam", faults=[])
+    assert user.works(first)
+    assert completed(rotate(rotated)).endswith(
+        "The old key is deleted, and S3 refuses it (InvalidAccessKeyId)."
+    )
+    assert is_one_left(rotated, user)
+    assert rotated.is_settled()
+
+
 @pytest.mark.parametrize("is_deleted", [True, False], ids=["deleted", "made inactive"])
 def test_an_emergency_in_a_grace_replaces_a_new_key_that_a_person_has_ended_at_iam(
     rotated: Rotated, user: IamUser, is_deleted: bool
