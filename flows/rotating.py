@@ -3,7 +3,7 @@
 The table of states is in docs/reference/rotation.md; what may follow a kill is in flows.decisions.rotation.
 """
 
-from typing import Any, Final
+from typing import Any
 
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
@@ -12,7 +12,7 @@ from prefect.states import Completed
 from flows.decisions.drift import find_drift
 from flows.decisions.rotation import RotationPlan, plan_rotation
 from flows.retiring import finish_grace, retire_due
-from flows.rotation_applying import apply_new, conclude, give_up, settle
+from flows.rotation_applying import MAKING, apply_new, conclude, give_up, settle
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_done, publish_runbook_plan
 from tasks.backup_pause import holding_off_backups
@@ -25,8 +25,6 @@ from tasks.records.service import ServiceProfile
 from tasks.rotation_files import read_open
 from tasks.rotation_steps import make_new, name_rotation, observe_credential
 from tasks.run_context import Run, read_clock
-
-MAKING: Final = "making the new one"
 
 
 def rotate(  # noqa: PLR0913  whose, which, and how

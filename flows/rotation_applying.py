@@ -29,6 +29,7 @@ from tasks.rotation_steps import (
 )
 from tasks.run_context import Run, read_clock
 
+MAKING: Final = "making the new one"
 SETTING: Final = "setting it at the provider"
 TESTING: Final = "testing it"
 PROMOTING: Final = "writing it into the env file"
@@ -106,7 +107,8 @@ def give_up(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jour
         put_back(profile, plan.credential)
         if journal.has(PROMOTING):
             restart(profile, journal)
-    discard_new(profile, plan.credential, plan.rotation, plan.before)
+    made = journal.find(MAKING)
+    discard_new(profile, plan.credential, plan.rotation, plan.before, made.at if made else None)
     record_rotation(profile, plan.credential, plan.rotation, "undone", run.started_by, read_clock())
     said = f"The old {plan.credential} is in force, and nothing is left of the new one."
     journal.close(said)

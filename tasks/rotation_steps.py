@@ -143,11 +143,18 @@ def put_back(profile: ServiceProfile, credential: CredentialName) -> bool:
 
 @_ONCE
 def discard_new(
-    profile: ServiceProfile, credential: CredentialName, rotation: str, before: Mapping[str, str]
+    profile: ServiceProfile,
+    credential: CredentialName,
+    rotation: str,
+    before: Mapping[str, str],
+    making: datetime | None,
 ) -> None:
-    """Given a rotation that is given up, remove from the provider what it made, and wipe what is kept."""
+    """Given a rotation that is given up, remove from the provider what it made, and wipe what is kept.
+
+    ``making`` is when its journal says that making it was begun.
+    """
     pending = _kept_of(profile, credential, "pending", rotation)
-    open_rotator(profile, credential).discard(rotation, before, pending)
+    open_rotator(profile, credential).discard(rotation, before, pending, making)
     wipe_kept.fn(profile, credential)
 
 

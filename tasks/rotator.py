@@ -5,6 +5,7 @@ it needs of the provider's admin inside. ``pending`` are the new values, ``previ
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Protocol
 
 from tasks.records.rotation import CredentialFacts, Kept
@@ -22,8 +23,13 @@ class Rotator(Protocol):
         ``before`` are the ids that the provider had when the rotation was planned. The old ones work on.
         """
 
-    def discard(self, rotation: str, before: Mapping[str, str], pending: Kept | None) -> None:
-        """Remove from the provider what ``make`` made, also where its answer never came."""
+    def discard(
+        self, rotation: str, before: Mapping[str, str], pending: Kept | None, making: datetime | None = None
+    ) -> None:
+        """Remove from the provider what ``make`` made, also where its answer never came.
+
+        ``making`` is when that was begun, None if it was not.
+        """
 
     def put_in_force(self, pending: Kept, previous: Kept) -> None:
         """Let the provider accept the new values, where making them was not enough."""

@@ -82,9 +82,11 @@ class DatabaseRotator:
             {"user": new.user},
         )
 
-    def discard(self, rotation: str, before: Mapping[str, str], pending: Kept | None) -> None:
+    def discard(
+        self, rotation: str, before: Mapping[str, str], pending: Kept | None, making: datetime | None = None
+    ) -> None:
         """Take the new password from the user whose turn did not come."""
-        del rotation, before
+        del rotation, before, making
         if pending is None:
             return
         user = self._login_in(pending.variables).user

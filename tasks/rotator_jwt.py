@@ -7,7 +7,7 @@ claims of the probe user's own, shows which secrets the application accepts.
 import re
 import secrets
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import httpx
@@ -71,7 +71,9 @@ class JwtRotator:
             values[self._beside] = read_variables(self._profile)[self._variable]
         return Kept(rotation, values)
 
-    def discard(self, rotation: str, before: Mapping[str, str], pending: Kept | None) -> None:
+    def discard(
+        self, rotation: str, before: Mapping[str, str], pending: Kept | None, making: datetime | None = None
+    ) -> None:
         """Nobody but the env file knows the secret."""
 
     def put_in_force(self, pending: Kept, previous: Kept) -> None:

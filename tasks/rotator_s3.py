@@ -6,8 +6,10 @@ more, and deleted when nobody missed it.
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from prefect.logging import get_run_logger
 
 from tasks.bucket_exercise import KNOWN_EVERYWHERE_SECONDS, Bucket
 from tasks.environment_file import read_variables
@@ -26,6 +28,8 @@ DELETE: Final = "delete the old key at IAM"
 # An answer that never came may be to a request that is still under way.
 _LATE_SECONDS: Final = 2.0
 _GONE_EVERYWHERE_SECONDS: Final = 60.0
+# The clocks of IAM and of this host, and an order that was long on its way.
+_ABOUT: Final = timedelta(minutes=1)
 
 
 class S3Rotator:
@@ -70,11 +74,14 @@ class S3Rotator:
         made = self._iam.create()
         return Kept(rotation, {self._id: made.key_id, self._secret: made.secret})
 
-    def discard(self, rotation: str, before: Mapping[str, str], pending: Kept | None) -> None:
+    def discard(
+        self, rotation: str, before: Mapping[str, str], pending: Kept | None, making: datetime | None = None
+    ) -> None:
         """Delete the key that was made.
 
-        Where its answer never came, it is the one that was not there before, that the env file does not have
-        and that was never used: nobody knows its secret.
+        Where its answer never came, it is the one that was not there before, that the env file does not have,
+        that was never used, and that was made when ours was ordered: nobody knows its secret. Another one is
+        a person's, and is left.
         """
         del rotation
         present = read_variables(self._profile)
@@ -82,9 +89,18 @@ class S3Rotator:
             self._delete_unused(pending.value(self._id), present)
         else:
             time.sleep(_LATE_SECONDS)
-            for key_id in self._iam.list_keys():
-                if key_id not in before and self._iam.find_last_use(key_id) is None:
-                    self._delete_unused(key_id, present)
+            for key in self._iam.list_keys().values():
+                if key.key_id in before or self._iam.find_last_use(key.key_id) is not None:
+                    continue
+                if _is_made_about(key, making):
+                    self._delete_unused(key.key_id, present)
+                elif key.key_id != present.get(self._id):
+                    get_run_logger().warning(
+                        "%s has a key that no rotation is known to have made, and it is left: %s. If nobody "
+                        "needs it, delete it.",
+                        self._terms.user,
+                        self._describe(key),
+                    )
         if present.get(self._id) and present.get(self._secret):
             self._open(Kept("", {**present}), "the old key").clear()
 
@@ -197,6 +213,10 @@ class S3Rotator:
         return Bucket(
             self._terms, self._profile.name, values.value(self._id), values.value(self._secret), whose
         )
+
+
+def _is_made_about(key: UserKey, moment: datetime | None) -> bool:
+    return moment is not None and key.made_at is not None and abs(key.made_at - moment) <= _ABOUT
 
 
 def _say_status(key: UserKey) -> str:

@@ -6,6 +6,7 @@ the middle part of a key. The new one's name carries the rotation's id, so that 
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
@@ -75,9 +76,11 @@ class SendGridRotator:
             {"key_id": made["api_key_id"], "old_key_id": old, "scopes": " ".join(sorted(scopes))},
         )
 
-    def discard(self, rotation: str, before: Mapping[str, str], pending: Kept | None) -> None:
+    def discard(
+        self, rotation: str, before: Mapping[str, str], pending: Kept | None, making: datetime | None = None
+    ) -> None:
         """Delete the keys whose name carries this rotation's id."""
-        del pending
+        del pending, making
         for identity, name in self._list_names().items():
             if name.endswith(f" rotated {rotation}") and identity not in before:
                 self._delete(identity)

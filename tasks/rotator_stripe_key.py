@@ -5,6 +5,7 @@ The person leaves the new key where the profile's ``handed_over`` says, and the 
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from prefect import task
@@ -89,9 +90,11 @@ class StripeKeyRotator:
         self._compare(new, read_variables(self._profile).get(name, ""))
         return Kept(rotation, {name: new})
 
-    def discard(self, rotation: str, before: Mapping[str, str], pending: Kept | None) -> None:
+    def discard(
+        self, rotation: str, before: Mapping[str, str], pending: Kept | None, making: datetime | None = None
+    ) -> None:
         """Leave the new key where it was handed over: the old one may end, and nobody is shown it again."""
-        del rotation, before
+        del rotation, before, making
         if pending is not None:
             leave_again(self._terms.handed_over, pending.value(self._terms.variable))
 

@@ -7,6 +7,7 @@ enabled, and none is lost. Its metadata carries the rotation's id, so that it is
 import re
 import secrets
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
 import stripe
@@ -78,9 +79,11 @@ class StripeWebhookRotator:
             values[name] = read_variables(self._profile)[self._terms.variable]
         return Kept(rotation, values, {"endpoint": made.identity, "old_endpoint": old.identity})
 
-    def discard(self, rotation: str, before: Mapping[str, str], pending: Kept | None) -> None:
+    def discard(
+        self, rotation: str, before: Mapping[str, str], pending: Kept | None, making: datetime | None = None
+    ) -> None:
         """Delete the endpoints that carry this rotation's id."""
-        del pending
+        del pending, making
         endpoints = self._endpoints()
         for one in endpoints.list_all():
             if one.rotation == rotation and one.identity not in before:

@@ -1,9 +1,10 @@
 """The rotator of S3's keys, against the object store and the double of IAM before it."""
 
 import json
+import logging
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -187,8 +188,26 @@ def test_a_key_whose_answer_never_came_is_found_and_deleted(
     with pytest.raises(UnreachableError, match="IAM did not answer"):
         rotator.make("r", before)
     assert len(user.keys()) == 2
-    rotator.discard("r", before, None)
+    rotator.discard("r", before, None, datetime.now(UTC))
     assert user.keys() == {user.key[0]: "Active"}
+
+
+@pytest.mark.parametrize("making", [timedelta(minutes=-5), timedelta(minutes=5), None])
+def test_a_key_that_was_not_made_when_ours_was_ordered_is_named_and_left(
+    profile: ServiceProfile,
+    user: IamUser,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    making: timedelta | None,
+) -> None:
+    """A person makes one after a kill, and puts it into the env file later."""
+    monkeypatch.setattr("tasks.rotator_s3.get_run_logger", lambda: logging.getLogger("a run"))
+    rotator = S3Rotator(profile, user.section())
+    before = before_of(rotator)
+    theirs = user.make_key()
+    rotator.discard("r", before, None, None if making is None else datetime.now(UTC) + making)
+    assert set(user.keys()) == {user.key[0], theirs[0]}
+    assert f"it is left: {theirs[0]} (active, made" in caplog.text
 
 
 def test_a_key_that_somebody_else_made_and_used_meanwhile_is_not_deleted(
@@ -198,7 +217,7 @@ def test_a_key_that_somebody_else_made_and_used_meanwhile_is_not_deleted(
     before = before_of(rotator)
     theirs = user.make_key()
     assert user.works(theirs)
-    rotator.discard("r", before, None)
+    rotator.discard("r", before, None, datetime.now(UTC))
     assert set(user.keys()) == {user.key[0], theirs[0]}
 
 
