@@ -155,7 +155,8 @@ def _ask_postgresql(profile: ServiceProfile) -> date | None:
     url = read_variables(profile)[profile.database.url_variable]
     with connect_as_application(url, _LIMITS) as connection:
         found = connection.execute(
-            "SELECT rolvaliduntil FROM pg_roles WHERE rolname = current_user"
+            # Of whom it logged in as, whatever role its settings make it; Python knows no infinite date.
+            "SELECT rolvaliduntil FROM pg_roles WHERE rolname = session_user AND isfinite(rolvaliduntil)"
         ).fetchone()
     until = found[0] if found else None
     return until.date() if isinstance(until, datetime) else None

@@ -34,6 +34,13 @@ class DatabaseUsers(Protocol):
         """
         ...
 
+    def warn(self, user: str) -> tuple[str, ...]:
+        """Return what a new password of the user's does not change, and somebody has to see to, if anything.
+
+        Raise ``UnreachableError`` if the server does not say.
+        """
+        ...
+
     def set_password(self, user: str, password: str) -> None:
         """Let the server accept this password of the user's and no other."""
         ...

@@ -62,7 +62,7 @@ class DatabaseRotator:
             proving="Log in as the probe user, and compare the fingerprints of what every process runs with",
             undoing=f"{following} loses it again" if following else f"{user} gets its old password again",
             stages=(self._stage(user, following),),
-            warnings=self._warn(user, following) if refusal is None else (),
+            warnings=(*self._warn(user, following), *self._users.warn(taker)) if refusal is None else (),
             refusal=refusal,
         )
 

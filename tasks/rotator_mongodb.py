@@ -70,6 +70,11 @@ class MongodbUsers:
         with connect(admin_url) as client:
             return self._refuse_users(client, admin.user, user, following)
 
+    def warn(self, user: str) -> tuple[str, ...]:
+        """Return nothing: a user of MongoDB has no date."""
+        del user
+        return ()
+
     def set_password(self, user: str, password: str) -> None:
         """Give the user this password; its roles stay, and no mechanism is added to those that it has."""
         with connect(resolve(self._profile.database.admin_url)) as client:

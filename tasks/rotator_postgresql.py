@@ -5,8 +5,8 @@ where statements are logged, and in the statistics.
 """
 
 from dataclasses import replace
-from datetime import timedelta
-from typing import Final, LiteralString
+from datetime import UTC, datetime, timedelta
+from typing import Final, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -35,6 +35,10 @@ SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') OR pg_has_role(cu
 _MAY_END: Final = """
 SELECT pg_has_role(current_user, 'pg_signal_backend', 'USAGE') OR pg_has_role(current_user, %s, 'USAGE')
 """
+# ALTER ROLE ... PASSWORD leaves the date as it is: a new password ends with the old one.
+_ENDS: Final = """
+SELECT rolvaliduntil, rolvaliduntil <= now() FROM pg_roles WHERE rolname = %s AND isfinite(rolvaliduntil)
+"""
 _SESSIONS: Final = """
 SELECT coalesce(host(client_addr), 'the server itself')
        || CASE WHEN application_name <> '' THEN ' (' || application_name || ')' ELSE '' END
@@ -47,6 +51,16 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE usename = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid()
   AND (%s::interval IS NULL OR backend_start < clock_timestamp() - %s::interval)
 """
+
+
+_REMEDY: Final = "let the administrator say ALTER ROLE {role} VALID UNTIL 'infinity', or a later date."
+
+
+class _End(NamedTuple):
+    """Until when a role may log in by its password."""
+
+    at: datetime
+    is_past: bool
 
 
 class PostgresqlUsers:
@@ -64,9 +78,13 @@ class PostgresqlUsers:
 
     def refuse(self, user: str, following: str | None) -> str | None:
         """Return why the role's password cannot be rotated, and the way out; None if it can."""
+        admin = self._admin()
+        for role in filter(None, [following, user]):
+            # Before the role itself is asked to log in, which it may not any more.
+            if (ends := self._find_end(admin, role)) is not None and ends.is_past:
+                return f"{self._say_end(role, ends)} {_REMEDY.format(role=role)}"
         if (refusal := _refuse_managed_elsewhere(self._own)) is not None:
             return refusal
-        admin = self._admin()
         if admin.user in {user, following}:
             return (
                 f"database.admin_url logs in as {admin.user} itself, and would lock the runbooks out: give "
@@ -76,6 +94,14 @@ class PostgresqlUsers:
             if (refusal := self._refuse_role(admin, role)) is not None:
                 return refusal
         return self._refuse_lesser(user, following) if following is not None else None
+
+    def warn(self, user: str) -> tuple[str, ...]:
+        """Return that the role's password ends before its next rotation is due, if it does."""
+        wanted = self._profile.credentials.database_password
+        ends = self._find_end(self._admin(), user)
+        if ends is None or wanted is None or ends.at > datetime.now(UTC) + wanted.rotate_every:
+            return ()
+        return (f"{self._say_end(user, ends)} {_REMEDY.format(role=user)}",)
 
     def set_password(self, user: str, password: str) -> None:
         """Give the role this password, as a verifier that is computed here."""
@@ -116,6 +142,19 @@ class PostgresqlUsers:
 
     def _admin(self) -> Address:
         return parse_url(resolve(self._profile.database.admin_url))
+
+    @staticmethod
+    def _find_end(admin: Address, role: str) -> _End | None:
+        with connect(admin) as connection, limited(connection, _LIMITS):
+            found = connection.execute(_ENDS, [role]).fetchone()
+        return _End(*found) if found is not None else None
+
+    def _say_end(self, role: str, ends: _End) -> str:
+        moment = f"{ends.at.astimezone(self._profile.zone):%Y-%m-%d %H:%M %Z}"
+        return (
+            f"{self.place} lets {role} in until {moment} only (VALID UNTIL), which a new password does not "
+            "change:"
+        )
 
     def _refuse_role(self, admin: Address, role: str) -> str | None:
         with connect(admin) as connection, limited(connection, _LIMITS):

@@ -59,7 +59,7 @@ def _say_to_do(age: CredentialAge, verdict: AgeVerdict, now: datetime) -> str | 
     act = _say_act(age.name)
     match verdict:
         case "EXPIRED":
-            return f"{age.name} expired on {age.expires}: {act}{whose}."
+            return f"{age.name} expired on {age.expires}: {_say_renewal(age.name)}{whose}."
         case "OVERDUE" if age.since is not None:
             at_least = "at least " if age.source == "first seen" else ""
             old, limit = say_period(now - age.since), say_period(age.rotate_every)
@@ -74,6 +74,13 @@ def _say_to_do(age: CredentialAge, verdict: AgeVerdict, now: datetime) -> str | 
             return f"{age.name}: {age.problem}"
         case _:
             return None
+
+
+def _say_renewal(name: str) -> str:
+    # PostgreSQL keeps the date when the password is replaced, and the rotation refuses one that is past.
+    if name == "database-password":
+        return "let the database's administrator say ALTER ROLE ... VALID UNTIL 'infinity', or a later date"
+    return _say_act(name)
 
 
 def _say_act(name: str) -> str:

@@ -611,6 +611,24 @@ def test_an_administrator_without_the_right_is_refused_with_what_to_grant(
         postgresql.run("DROP OWNED BY ROTATED_admin; DROP ROLE ROTATED_admin")
 
 
+def test_a_role_whose_password_has_ended_is_refused_and_one_whose_ends_soon_is_warned_of(
+    postgresql: Case,
+) -> None:
+    """The date stays when the password is replaced: the new one would be refused as well."""
+    user = f"{postgresql.name}_a"
+    remedy = f"let the administrator say ALTER ROLE {user} VALID UNTIL 'infinity', or a later date."
+    postgresql.run(f"ALTER ROLE {user} VALID UNTIL '2020-01-01 12:00+00'")
+    refusal = postgresql.refusal()
+    assert f"lets {user} in until 2020-01-01" in refusal
+    assert refusal.endswith(remedy)
+    postgresql.run(f"ALTER ROLE {user} VALID UNTIL '{datetime.now(UTC) + timedelta(days=3):%Y-%m-%d}'")
+    facts = postgresql.open().observe()
+    assert facts.refusal is None
+    assert facts.warnings[-1].endswith(remedy)
+    postgresql.run(f"ALTER ROLE {user} VALID UNTIL 'infinity'")
+    assert not any("VALID UNTIL" in warning for warning in postgresql.open().observe().warnings)
+
+
 def test_a_role_that_may_not_log_in_takes_no_turn(postgresql: Case) -> None:
     postgresql.run("ALTER ROLE ROTATED_b NOLOGIN")
     assert "may not log in" in postgresql.refusal(alternate=turns(postgresql))

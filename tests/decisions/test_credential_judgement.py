@@ -43,6 +43,11 @@ def age(**changed: Any) -> CredentialAge:
         ({"since": None}, "not known", None),
         ({"is_set": False, "problem": "The secret file is open to others."}, "not known", "open to others"),
         ({"expires": date(2026, 3, 1)}, "EXPIRED", "expired on 2026-03-01"),
+        (
+            {"name": "database-password", "expires": date(2026, 3, 1)},
+            "EXPIRED",
+            "let the database's administrator say ALTER ROLE ... VALID UNTIL 'infinity'",
+        ),
         ({"expires": date(2026, 3, 2)}, "due soon", None),
         (
             {"retires": NOW - 4 * timedelta(hours=1)},

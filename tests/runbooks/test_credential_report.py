@@ -88,6 +88,20 @@ def test_a_password_that_postgresql_ends_is_seen_to_end(ledger: Ledger) -> None:
     assert found["database-password"] == ends
 
 
+def test_the_date_of_the_role_that_it_becomes_after_the_login_is_not_that_of_the_password(
+    ledger: Ledger,
+) -> None:
+    """Two users that take turns become, by a setting, the role that owns everything."""
+    execute = ledger.database.execute  # type: ignore[attr-defined]
+    with ledger.database.limited_role() as (role, url):  # type: ignore[attr-defined]
+        execute(f"CREATE ROLE owner_{role} VALID UNTIL '2020-01-01'; GRANT owner_{role} TO {role}")
+        execute(f"ALTER ROLE {role} SET role = owner_{role}; ALTER ROLE {role} VALID UNTIL 'infinity'")
+        ledger.write_env(url)
+        found = {age.name: age for age in observe_credential_ages.fn(ledger.profile, NOW)}
+        execute(f"DROP ROLE owner_{role}")
+    assert (found["database-password"].expires, found["database-password"].used) == (None, None)
+
+
 def test_an_env_file_that_is_gone_is_one_sentence(ledger: Ledger) -> None:
     (ledger.application / ".env").unlink()
     assert "does not exist" in failed(report(ledger))
