@@ -227,7 +227,11 @@ class StripeWebhookRotator:
 
     def _warn(self) -> tuple[str, ...]:
         if self._beside:
-            return ()
+            both = (
+                "During the grace the application takes each event twice, once by each endpoint: it has to "
+                "know by an event's id what it has dealt with."
+            )
+            return (both,)
         one_only = (
             "The application accepts one secret only: during the grace it refuses each event that comes by "
             "the other endpoint. None is lost, since each comes by both, but Stripe counts these as failed."

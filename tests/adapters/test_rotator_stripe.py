@@ -225,6 +225,24 @@ def test_a_second_endpoint_is_like_the_first_and_is_found_by_the_rotations_id(se
     assert [one.id for one in service.stripe.webhook_endpoints.list().data] == [made.id]
 
 
+@pytest.mark.parametrize(
+    ("previous_variable", "said"),
+    [
+        ("STRIPE_WEBHOOK_SECRET_PREVIOUS", "takes each event twice, once by each endpoint: it has to know"),
+        (None, "refuses each event that comes by the other endpoint"),
+    ],
+)
+def test_the_plan_says_what_two_endpoints_mean_for_the_application(
+    service: Service, previous_variable: str | None, said: str
+) -> None:
+    service.set_variables(service.key, str(service.make_endpoint().secret))
+    terms = service.profile.credentials.stripe_webhook_secret
+    assert terms is not None
+    changed = terms.model_copy(update={"previous_variable": previous_variable})
+    (warning,) = StripeWebhookRotator(service.profile, changed).observe().warnings
+    assert said in warning
+
+
 def test_a_secret_is_accepted_while_its_endpoint_is_enabled(service: Service) -> None:
     made = service.make_endpoint()
     service.set_variables(service.key, made.secret)
