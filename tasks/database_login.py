@@ -8,6 +8,11 @@ from typing import Final
 from urllib.parse import quote, unquote
 
 _URL: Final = re.compile(r"(?P<scheme>[\w+.-]+://)(?:(?P<login>[^/?#]*)@)?(?P<place>[^@]*)", re.DOTALL)
+# What a variable is called that is the database's password, such as PGPASSWORD or APP_DB_PASS.
+_BARE: Final = {
+    kind: re.compile(rf"(?:\w+_)?(?:DB|DATABASE|{names})_?(?:PASSWORD|PASS|PWD)", re.IGNORECASE)
+    for kind, names in {"postgresql": "PG|POSTGRES|POSTGRESQL", "mongodb": "MONGO|MONGODB"}.items()
+}
 # 256 bits in 43 characters that need no escape in a URL and no quotes in an env file.
 _PASSWORD_BYTES: Final = 32
 
@@ -41,18 +46,42 @@ def make_password() -> str:
     return secrets.token_urlsafe(_PASSWORD_BYTES)
 
 
-def find_urls(variables: Mapping[str, str], login: DatabaseLogin) -> Iterator[str]:
-    """Given an env file's variables, yield the names of those that are URLs with this login.
+def read_place(url: str) -> str:
+    """Given a database's URL, return its hosts and ports as they are written."""
+    found = _URL.fullmatch(url)
+    return re.split("[/?#]", found["place"])[0] if found else ""
+
+
+def find_urls(variables: Mapping[str, str], url: str) -> Iterator[str]:
+    """Given an env file's variables, yield the names of URLs of this one's kind of database with its login.
 
     Prisma has a second one for migrations, past the pooler.
     """
+    login, kind = read_login(url), _find_kind(url)
     for name, value in variables.items():
-        if "://" in value and read_login(value) == login:
+        if login is not None and read_login(value) == login and _find_kind(value) == kind:
             yield name
 
 
-def find_bare(variables: Mapping[str, str], login: DatabaseLogin) -> Iterator[str]:
-    """Given an env file's variables, yield the names of those that are the password itself."""
+def find_bare(variables: Mapping[str, str], url: str) -> Iterator[str]:
+    """Given an env file's variables, yield the names of those that are this URL's password itself.
+
+    Their name has to say so: another system may have the same one, and a word that is a password is a word.
+    """
+    login, form = read_login(url), _BARE.get(_find_kind(url))
     for name, value in variables.items():
-        if value == login.password:
+        if login is not None and form is not None and value == login.password and form.fullmatch(name):
             yield name
+
+
+def find_others(variables: Mapping[str, str], url: str) -> Iterator[str]:
+    """Given an env file's variables, yield the names of those with this URL's password that are not its."""
+    login, own = read_login(url), {*find_urls(variables, url), *find_bare(variables, url)}
+    for name, value in variables.items():
+        if login is not None and name not in own and (value == login.password or read_login(value) == login):
+            yield name
+
+
+def _find_kind(url: str) -> str:
+    kind = url.partition("://")[0].partition("+")[0].lower()
+    return "postgresql" if kind == "postgres" else kind

@@ -11,9 +11,11 @@ from typing import Final
 from tasks.database_login import (
     DatabaseLogin,
     find_bare,
+    find_others,
     find_urls,
     make_password,
     read_login,
+    read_place,
     replace_login,
 )
 from tasks.database_users import DatabaseUsers
@@ -49,7 +51,7 @@ class DatabaseRotator:
         refusal = self._refuse(present, login, following)
         user = login.user if login is not None else "nobody"
         taker = following or user
-        variables = self._list_variables(present, login) if login is not None else (self._variable,)
+        variables = self._list_variables(present)
         return CredentialFacts(
             credential="database-password",
             identity=f"{taker} of {self._users.place}",
@@ -62,7 +64,15 @@ class DatabaseRotator:
             proving="Log in as the probe user, and compare the fingerprints of what every process runs with",
             undoing=f"{following} loses it again" if following else f"{user} gets its old password again",
             stages=(self._stage(user, following),),
-            warnings=(*self._warn(user, following), *self._users.warn(taker)) if refusal is None else (),
+            warnings=(
+                (
+                    *self._warn(user, following),
+                    *self._warn_of_others(present),
+                    *self._users.warn(taker),
+                )
+                if refusal is None
+                else ()
+            ),
             refusal=refusal,
         )
 
@@ -72,12 +82,12 @@ class DatabaseRotator:
         present = read_variables(self._profile)
         old = self._login_in(present)
         new = DatabaseLogin(self._follow(old.user) or old.user, make_password())
-        urls = set(find_urls(present, old))
+        urls = set(find_urls(present, present[self._variable]))
         return Kept(
             rotation,
             {
                 name: replace_login(present[name], new) if name in urls else new.password
-                for name in self._list_variables(present, old)
+                for name in self._list_variables(present)
             },
             {"user": new.user},
         )
@@ -119,6 +129,7 @@ class DatabaseRotator:
         self._users.exercise(
             pending.value(self._variable), None if new.user == old.user else previous.value(self._variable)
         )
+        self._try_elsewhere(pending)
 
     def prove_application(self, pending: Kept, previous: Kept) -> str | None:
         """Return whose sessions the application has; raise ``UnreachableError`` if only the old user has any.
@@ -170,6 +181,18 @@ class DatabaseRotator:
             )
         return f"A new connection of {user} with the old password is refused."
 
+    def _try_elsewhere(self, pending: Kept) -> None:
+        """Raise ``RunbookError`` if another server that a changed URL leads to refuses the new login."""
+        own = read_place(pending.value(self._variable))
+        for name, value in pending.variables.items():
+            place = read_place(value or "")
+            elsewhere = Kept(pending.rotation, {self._variable: value})
+            if place and place != own and not self._settles(elsewhere, accepted=True):
+                raise RunbookError(
+                    f"{name} has the login of {self._variable}, and leads to {place}, which does not accept "
+                    "the new password: give its user there another one, or take the variable out."
+                )
+
     def _settles(self, kept: Kept, *, accepted: bool) -> bool:
         deadline = time.monotonic() + self._users.settled_within
         while self.accepts(kept) is not accepted:
@@ -184,8 +207,9 @@ class DatabaseRotator:
             raise RunbookError(f"{self._profile.name}: {self._variable} holds no user and password.")
         return login
 
-    def _list_variables(self, present: Mapping[str, str], login: DatabaseLogin) -> tuple[str, ...]:
-        names = {self._variable, *find_urls(present, login), *find_bare(present, login)}
+    def _list_variables(self, present: Mapping[str, str]) -> tuple[str, ...]:
+        url = present[self._variable]
+        names = {self._variable, *find_urls(present, url), *find_bare(present, url)}
         return tuple(name for name in present if name in names)
 
     def _follow(self, user: str) -> str | None:
@@ -214,7 +238,7 @@ class DatabaseRotator:
                 f"{self._variable} has the user {login.user}, who is none of credentials.database_password."
                 f"alternate ({', '.join(turns)}): correct one of them."
             )
-        if following and (bare := [*find_bare(present, login)]):
+        if following and (bare := [*find_bare(present, present[self._variable])]):
             return (
                 f"{', '.join(bare)} holds the password without its user, who would change: let the "
                 f"application read {self._variable} only, or take alternate out of the profile."
@@ -230,6 +254,13 @@ class DatabaseRotator:
         if len(places) > 1:
             warnings.append(f"{user} has sessions from {', '.join(places)}: all need the new password.")
         return tuple(warnings)
+
+    def _warn_of_others(self, present: Mapping[str, str]) -> tuple[str, ...]:
+        others = ", ".join(find_others(present, present[self._variable]))
+        if not others:
+            return ()
+        said = "the same password, of what is not known to be this database: it stays, give that another one."
+        return (f"{others}: {said}",)
 
     def _measure_age(self) -> timedelta:
         """Return how long ago the application was started with the new password: what is older is not its."""

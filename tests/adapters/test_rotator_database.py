@@ -27,7 +27,7 @@ from pymongo.uri_parser import parse_uri
 from deployments.sandbox.stack import Sandbox
 from tasks import mongodb as mongodb_connecting
 from tasks import rotator_database, rotator_mongodb, rotator_postgresql
-from tasks.database_login import DatabaseLogin, find_bare, find_urls, read_login, replace_login
+from tasks.database_login import DatabaseLogin, find_bare, find_others, find_urls, read_login, replace_login
 from tasks.environment_file import read_variables
 from tasks.environment_writing import write_variables
 from tasks.errors import AccessDeniedError, RunbookError, UnreachableError
@@ -241,12 +241,30 @@ def test_every_url_with_the_login_is_found_and_no_other() -> None:
         "DIRECT_URL": "postgresql://app:p@ss@db:5432/x",
         "ESCAPED_DIRECT_URL": "postgresql://app:p%40ss@db:5432/x",
         "OTHERS_URL": "postgresql://other:p%40ss@db:5432/x",
+        "SHADOW_URL": "postgres://app:p%40ss@db:5432/shadow",
+        "REDIS_URL": "redis://app:p%40ss@cache:6379",
+        "MONGODB_URI": "mongodb://app:p%40ss@documents/x",
         "PGPASSWORD": "p@ss",
+        "APP_DB_PASS": "p@ss",
+        "REDIS_PASSWORD": "p@ss",
+        "MONGO_PASSWORD": "p@ss",
+        "GREETING": "p@ss",
         "NOTE": "nothing",
     }
-    login = DatabaseLogin("app", "p@ss")
-    assert [*find_urls(variables, login)] == ["DATABASE_URL", "DIRECT_URL", "ESCAPED_DIRECT_URL"]
-    assert [*find_bare(variables, login)] == ["PGPASSWORD"]
+    url = variables["DATABASE_URL"]
+    assert [*find_urls(variables, url)] == ["DATABASE_URL", "DIRECT_URL", "ESCAPED_DIRECT_URL", "SHADOW_URL"]
+    assert [*find_bare(variables, url)] == ["PGPASSWORD", "APP_DB_PASS"]
+    assert [*find_others(variables, url)] == [
+        "REDIS_URL",
+        "MONGODB_URI",
+        "REDIS_PASSWORD",
+        "MONGO_PASSWORD",
+        "GREETING",
+    ]
+    assert [*find_urls(variables, variables["MONGODB_URI"])] == ["MONGODB_URI"]
+    assert [*find_bare(variables, variables["MONGODB_URI"])] == ["APP_DB_PASS", "MONGO_PASSWORD"]
+    seeded = {"MONGODB_URI": "mongodb+srv://app:p%40ss@cluster.example.com/x"}
+    assert [*find_urls(seeded, variables["MONGODB_URI"])] == ["MONGODB_URI"]
 
 
 # --- One user ---
@@ -300,6 +318,42 @@ def test_every_url_and_the_bare_password_change_together(postgresql: Case) -> No
     assert values["DATABASE_URL"] == url.replace("_a:a@", f"_a:{password}@")
     assert values["DIRECT_URL"] == url.replace("_a:a@", f"_a:{password}@").replace("&connection_limit=5", "")
     assert "takes turns" not in " ".join(facts.warnings)
+
+
+def test_a_url_of_another_server_is_tried_before_anything_is_promoted(postgresql: Case) -> None:
+    """It may have users and passwords of its own, and its URL the same login by chance."""
+    url = read_variables(postgresql.profile)["DATABASE_URL"]
+    by_name = url.replace("127.0.0.1", "localhost").partition("?")[0]
+    with closed_port() as port:
+        for elsewhere, kind, said in (
+            (by_name, None, ""),
+            # As a server that knows another password.
+            (
+                f"{by_name}?password=another",
+                RunbookError,
+                "REPORTS_URL has the login of DATABASE_URL, and leads",
+            ),
+            (re.sub(r"127\.0\.0\.1:\d+", f"127.0.0.1:{port}", url), UnreachableError, f"127.0.0.1:{port}"),
+        ):
+            postgresql.write(REPORTS_URL=elsewhere)
+            rotator = postgresql.open()
+            facts = rotator.observe()
+            assert "REPORTS_URL" in facts.variables
+            previous, pending = postgresql.present(facts), rotator.make("one", facts.provider)
+            rotator.put_in_force(pending, previous)
+            if kind is None:
+                rotator.exercise(pending, previous)
+            else:
+                with pytest.raises(kind, match=re.escape(said)):
+                    rotator.exercise(pending, previous)
+            rotator.put_back(pending, previous)
+
+
+def test_what_only_has_the_same_password_stays_and_the_plan_says_so(postgresql: Case) -> None:
+    postgresql.write(REDIS_PASSWORD="a", GRADE="a")
+    facts = postgresql.open().observe()
+    assert [*facts.variables] == ["DATABASE_URL"]
+    assert "REDIS_PASSWORD, GRADE: the same password" in " ".join(facts.warnings)
 
 
 def test_a_password_of_any_characters_is_replaced(case: Case) -> None:
