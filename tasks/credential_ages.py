@@ -27,7 +27,14 @@ from tasks.records.credential_care import OtherCredential, S3Credentials, Terms
 from tasks.records.observation import Unknown
 from tasks.records.rotation import RotationEvent
 from tasks.records.service import ServiceProfile
-from tasks.rotation_files import find_variable, read_first_seen, read_history, read_open, write_first_seen
+from tasks.rotation_files import (
+    find_variable,
+    read_first_seen,
+    read_history,
+    read_open,
+    read_secret,
+    write_first_seen,
+)
 
 _LIMITS: Final = Limits(statement=3.0, lock=1.0, silence=4.0)
 
@@ -66,8 +73,7 @@ def observe_credential_ages(profile: ServiceProfile, now: datetime) -> tuple[Cre
 def _list_named(profile: ServiceProfile, variables: Mapping[str, str]) -> Iterator[_Named]:
     care = profile.credentials
     for name, terms in care.rotatable():
-        variable = find_variable(profile, name)
-        yield _Named(name, terms, variable, variables.get(variable, ""))
+        yield _Named(name, terms, find_variable(profile, name), read_secret(profile, name, variables))
     for other in care.others:
         yield _read_other(other, variables)
 

@@ -16,6 +16,7 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
+from tasks.database_login import read_login
 from tasks.environment_file import read_variables
 from tasks.errors import ConfigurationError
 from tasks.host_errors import naming_file
@@ -117,7 +118,7 @@ def record_rotation(  # noqa: PLR0913, PLR0917  what happened to which credentia
     """Given what was done to a credential, write it down; the same event of a rotation is written once."""
     done = {(found.rotation, found.event) for found in read_history(profile)}
     if (rotation, event) not in done:
-        value = read_variables(profile).get(find_variable(profile, credential), "")
+        value = read_secret(profile, credential, read_variables(profile))
         seen = fingerprint(profile, credential, value)
         line = RotationEvent(
             at=at, credential=credential, rotation=rotation, event=event, by=by, fingerprint=seen
@@ -137,6 +138,16 @@ def find_variable(profile: ServiceProfile, credential: CredentialName) -> str:
         "stripe-webhook-secret": care.stripe_webhook_secret.variable if care.stripe_webhook_secret else "",
     }
     return holding[credential]
+
+
+def read_secret(profile: ServiceProfile, credential: CredentialName, variables: Mapping[str, str]) -> str:
+    """Given a credential and an env file, return what is new when it was rotated; empty where it is not set.
+
+    Of a database's URL that is its login: another parameter makes no new password.
+    """
+    value = variables.get(find_variable(profile, credential), "")
+    login = read_login(value) if credential == "database-password" else None
+    return value if login is None else f"{login.user}:{login.password}"
 
 
 def read_history(profile: ServiceProfile) -> tuple[RotationEvent, ...]:

@@ -64,6 +64,20 @@ def test_a_rotation_tells_the_age_until_somebody_changes_the_value_by_hand(ledge
     assert ages(ledger, 1)["jwt-secret"] == ("first seen", 0)
 
 
+@pytest.mark.parametrize("is_rotated", [True, False])
+def test_another_parameter_of_the_databases_url_makes_no_new_password(
+    ledger: Ledger, is_rotated: bool
+) -> None:
+    if is_rotated:
+        record_rotation(ledger.profile, "database-password", "r", "rotated", "me", NOW)
+    expected = "rotated here" if is_rotated else "first seen"
+    assert ages(ledger, 0)["database-password"] == (expected, 0)
+    ledger.write_env(f"{ledger.database.url}?connection_limit=5")
+    assert ages(ledger, 40)["database-password"] == (expected, 40)
+    ledger.write_env(ledger.database.url.replace("@", "x@"))
+    assert ages(ledger, 50)["database-password"] == ("first seen", 0)
+
+
 def test_the_run_fails_with_what_is_overdue_and_shows_one_table_without_any_value(ledger: Ledger) -> None:
     state = report(ledger)
     assert completed(state) == "ledger: 3 credentials, none of them overdue."
