@@ -13,6 +13,7 @@ import psutil
 from tasks.environment_file import read_variables
 from tasks.errors import ConfigurationError, UnreachableError
 from tasks.http_exchange import exchange
+from tasks.process_facts import environment_of
 from tasks.process_manager import manager_of
 from tasks.records.observation import Record
 from tasks.records.service import ServiceProfile
@@ -67,6 +68,28 @@ def prove_fingerprints(profile: ServiceProfile, variables: Sequence[str]) -> Fin
         if time.monotonic() > deadline:
             raise UnreachableError(_say_unproven(profile, url, judged))
         time.sleep(_POLL_SECONDS)
+
+
+def refuse_old_environment(
+    profile: ServiceProfile, pending: Mapping[str, str | None], previous: Mapping[str, str | None]
+) -> None:
+    """Given what was promoted, raise ``UnreachableError`` if a process was started with an old value.
+
+    PM2 gives a process the environment that it was once given itself, and what a process was started with
+    wins over an env file.
+    """
+    changed = {name: value for name, value in previous.items() if value and value != pending.get(name)}
+    for pid in manager_of(profile).list_pids():
+        environment = environment_of(pid)
+        for name, value in changed.items():
+            if environment.get(name) == value:
+                process = profile.application.process_name
+                raise UnreachableError(
+                    f"{profile.name}: process {pid} of {process} was started with the old {name} in its "
+                    "environment, over which the env file has no say: take it out of the ecosystem file, the "
+                    f"unit or the shell that it comes from, restart it (pm2 restart {process} --update-env), "
+                    "and start this again."
+                )
 
 
 def _ask(profile: ServiceProfile, url: str) -> dict[str, Any] | str:

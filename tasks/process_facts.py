@@ -1,5 +1,6 @@
 """What the kernel knows of a process, which no process manager tells."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -29,6 +30,16 @@ def start_of(pid: int) -> datetime | None:
     with suppress(psutil.NoSuchProcess):
         return datetime.fromtimestamp(psutil.Process(pid).create_time(), UTC)
     return None
+
+
+def environment_of(pid: int) -> Mapping[str, str]:
+    """Given a process id, return the environment that the process was started with.
+
+    Empty if it is gone or not ours to look at. It may hold secrets.
+    """
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        return psutil.Process(pid).environ()
+    return {}
 
 
 def memory_of(pid: int) -> int | None:

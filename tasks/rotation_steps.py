@@ -11,7 +11,7 @@ from tasks import rotation_files
 from tasks.environment_file import read_variables
 from tasks.environment_writing import write_variables
 from tasks.errors import ConfigurationError, RefusedError, UnreachableError
-from tasks.fingerprints import prove_fingerprints
+from tasks.fingerprints import prove_fingerprints, refuse_old_environment
 from tasks.known_good import remember_healthy
 from tasks.opening_rotators import open_rotator
 from tasks.records.credential_care import CredentialName
@@ -81,13 +81,16 @@ def promote(profile: ServiceProfile, credential: CredentialName) -> None:
 def prove_in_use(profile: ServiceProfile, credential: CredentialName) -> str:
     """Given a credential that was promoted, return in words how the application was seen to use it.
 
-    Raise ``UnreachableError`` if a process of it uses another.
+    Raise ``UnreachableError`` if a process of it uses another, or was started with the old one.
     """
     pending, previous = _kept(profile, credential, "pending"), _kept(profile, credential, "previous")
     proof = prove_fingerprints(profile, [name for name, value in pending.variables.items() if value])
     behaved = open_rotator(profile, credential).prove_application(pending, previous)
-    seen = [proof.sentence if proof else None, behaved]
-    return " ".join(filter(None, seen)) or "Every process of it was started after the change."
+    seen = " ".join(filter(None, [proof.sentence if proof else None, behaved]))
+    if not seen:
+        # It reads its secrets at its start, but perhaps not from the env file.
+        refuse_old_environment(profile, pending.variables, previous.variables)
+    return seen or "Every process of it was started after the change."
 
 
 @_ONCE

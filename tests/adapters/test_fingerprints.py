@@ -2,10 +2,13 @@
 
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +18,10 @@ from tasks.environment_writing import write_variables
 from tasks.errors import ConfigurationError, UnreachableError
 from tasks.fingerprints import prove_fingerprints
 from tasks.process_manager import manager_of
+from tasks.records.rotation import Kept
 from tasks.records.service import ServiceProfile
+from tasks.rotation_files import keep
+from tasks.rotation_steps import prove_in_use
 
 VARIABLES = ("DATABASE_URL", "JWT_SECRET")
 
@@ -145,3 +151,38 @@ def test_an_answer_to_an_earlier_question_proves_nothing(
                 telling(invoice, f"http://127.0.0.1:{server.server_port}/prints"), ["JWT_SECRET"]
             )
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("inherited", "is_refused"), [("an-old-secret", True), ("a-new-secret", False), (None, False)]
+)
+def test_without_a_url_a_process_that_was_started_with_the_old_value_is_named_and_the_value_is_not(
+    propertypulse: ServiceProfile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    inherited: str | None,
+    is_refused: bool,
+) -> None:
+    """PM2 starts it with what its ecosystem file or the operator's shell once had."""
+    application = propertypulse.application.model_copy(update={"fingerprints_url": None})
+    profile = propertypulse.model_copy(update={"application": application, "state_directory": tmp_path})
+    key, secret = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+    keep(profile, "s3", "previous", Kept("r", {key: "AKIAONE", secret: "an-old-secret"}))
+    keep(profile, "s3", "pending", Kept("r", {key: "AKIATWO", secret: "a-new-secret"}))
+    environment = {**os.environ, **({secret: inherited} if inherited else {})}
+    with subprocess.Popen(["sleep", "60"], env=environment) as process:
+        monkeypatch.setattr(
+            fingerprints, "manager_of", lambda _: SimpleNamespace(list_pids=lambda: [process.pid])
+        )
+        try:
+            if not is_refused:
+                assert prove_in_use.fn(profile, "s3") == "Every process of it was started after the change."
+                return
+            with pytest.raises(UnreachableError) as raised:
+                prove_in_use.fn(profile, "s3")
+        finally:
+            process.kill()
+    assert f"process {process.pid} of" in str(raised.value)
+    assert f"was started with the old {secret}" in str(raised.value)
+    assert "--update-env" in str(raised.value)
+    assert "an-old-secret" not in str(raised.value)
