@@ -57,7 +57,7 @@ def observe_mongodb(profile: ServiceProfile, now: datetime) -> DatabaseHealth:
             relations=_observe(lambda: _measure_collections(client, database), _SIZES_SECONDS),
             disk=_observe(lambda: read_disk(client[database].command("dbStats"))),
             connections=_observe(lambda: read_connections(client.admin.command("serverStatus"))),
-            sessions=_observe(lambda: list_sessions(client)),
+            sessions=_observe(lambda: list_sessions(client, database)),
             replication=_observe(lambda: _list_replicas(client)),
             cache=_observe(lambda: read_cache(client.admin.command("serverStatus"))),
         )
@@ -116,22 +116,24 @@ def read_connections(status: Document) -> Connections:
     )
 
 
-def list_sessions(client: Client, *, own: bool = False) -> Sessions:
+def list_sessions(client: Client, database: str, *, own: bool = False) -> Sessions:
     """Return what goes on, of all users or only of this one: that needs no role."""
     query = {"active": True, "$or": [{"secs_running": {"$gte": 1}}, {"waitingForLock": True}]}
     answer = client.admin.command({"currentOp": 1, **({"$ownOps": True} if own else {}), **query})
-    return read_sessions(answer)
+    return read_sessions(answer, database)
 
 
-def read_sessions(answer: Document) -> Sessions:
-    """Given what ``currentOp`` answers, return who waits and who works."""
+def read_sessions(answer: Document, database: str) -> Sessions:
+    """Given what ``currentOp`` answers, return who waits in this database, and who works on the server."""
     running = [(op, session) for op in answer["inprog"] for session in read_operation(op)]
     waiting = [
-        Blocked(session=session, waits_for="a lock") for op, session in running if op.get("waitingForLock")
+        Blocked(session=session, waits_for="a lock")
+        for op, session in running
+        if op.get("waitingForLock") and str(op.get("ns", "")).partition(".")[0] == database
     ]
     if answer.get("fsyncLock"):
         writes = Session(identity="every write", who="everybody", doing="waits", seconds=0)
-        waiting.append(Blocked(session=writes, waits_for="db.fsyncUnlock()"))
+        waiting.append(Blocked(session=writes, waits_for="db.fsyncUnlock()", lasts=True))
     return Sessions(
         blocked=tuple(waiting),
         working=tuple(sorted((session for _, session in running), key=lambda session: -session.seconds)),

@@ -56,7 +56,7 @@ def observe_by_mongodb(profile: ServiceProfile, url: str, seconds: float) -> Dat
         facts = _facts(f"the URL in {profile.database.url_variable}")
         return facts.model_copy(update={"state": "malformed url", "problem": str(error)})
     may_look = threading.Event()
-    looking = in_background(partial(_look_as_administrator, profile, may_look, deadline))
+    looking = in_background(partial(_look_as_administrator, profile, database, may_look, deadline))
     try:
         facts = _observe_as_application(url, database, may_look, deadline)
     finally:
@@ -166,7 +166,7 @@ def _ask(client: Client, facts: DatabaseFacts, database: str, may_look: threadin
             "clock": compare_clock("the database", greeting["localTime"].replace(tzinfo=UTC), began, took),
             "is_empty": not stored,
             "connections": _look(client, lambda: read_connections(client.admin.command("serverStatus"))),
-            "sessions": _look(client, lambda: list_sessions(client, own=True)),
+            "sessions": _look(client, lambda: list_sessions(client, database, own=True)),
         }
     )
     if not greeting.get("isWritablePrimary", greeting.get("ismaster")):
@@ -195,7 +195,9 @@ def _greet(client: Client) -> dict[str, Any]:
         return client.admin.command("hello")
 
 
-def _look_as_administrator(profile: ServiceProfile, may_look: threading.Event, deadline: float) -> _View:
+def _look_as_administrator(
+    profile: ServiceProfile, database: str, may_look: threading.Event, deadline: float
+) -> _View:
     """Return what the user of ``database.admin_url`` sees, or why it does not."""
     try:
         url = resolve(profile.database.admin_url)
@@ -215,7 +217,7 @@ def _look_as_administrator(profile: ServiceProfile, may_look: threading.Event, d
             connections = _look(client, lambda: read_connections(client.admin.command("serverStatus")))
             databases = _look(client, lambda: frozenset(client.list_database_names()))
             may_look.wait(max(0.0, deadline - time.monotonic() - _ENDING_SECONDS))
-            sessions = _look(client, lambda: list_sessions(client))
+            sessions = _look(client, lambda: list_sessions(client, database))
     except (InvalidURI, InvalidOption, OSError):
         unknown = Unknown(why="the driver does not take the URL of database.admin_url")
         return _View(unknown, unknown)

@@ -41,7 +41,7 @@ SELECT clock_timestamp(), NOT EXISTS (
 """  # noqa: S608  nothing in it comes from outside
 # One that somebody has locked or waits to lock comes first: new readers queue behind both.
 _ONE_TABLE = f"""
-SELECT format('%I.%I', n.nspname, c.relname)
+SELECT format('%I.%I', n.nspname, c.relname), pg_backend_pid()
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_locks l ON l.relation = c.oid AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_backend_pid()
     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -81,7 +81,12 @@ def _merge(own: Sessions | Unknown, seen: Sessions | Unknown) -> Sessions | Unkn
     """Return what the administrator saw, and else what the application noticed itself."""
     if isinstance(seen, Unknown) or isinstance(own, Unknown):
         return own if isinstance(seen, Unknown) else seen
-    return seen if seen.blocked else seen.model_copy(update={"blocked": own.blocked})
+    # The administrator sees this observation's own wait when it has just begun, and whom it waits for.
+    in_vain = {wait.session.identity for wait in own.blocked if wait.lasts}
+    blocked = tuple(
+        wait.model_copy(update={"lasts": wait.session.identity in in_vain}) for wait in seen.blocked
+    )
+    return seen.model_copy(update={"blocked": blocked or own.blocked})
 
 
 def _narrow(address: Address) -> tuple[Address, DatabaseFacts | None]:
@@ -139,12 +144,12 @@ def _ask(
             connections=count_connections(connection),
             sessions=_list_sessions(connection),
         )
-        (table,) = connection.execute(_ONE_TABLE.encode()).fetchone() or (None,)
-        return facts if table is None else _read_a_row(connection, table, facts, may_look)
+        table, pid = connection.execute(_ONE_TABLE.encode()).fetchone() or (None, None)
+        return facts if table is None else _read_a_row(connection, table, pid, facts, may_look)
 
 
 def _read_a_row(
-    connection: psycopg.Connection, table: str, facts: DatabaseFacts, may_look: threading.Event
+    connection: psycopg.Connection, table: str, pid: int, facts: DatabaseFacts, may_look: threading.Event
 ) -> DatabaseFacts:
     waiting = threading.Timer(_MOMENT_SECONDS, may_look.set)
     waiting.start()
@@ -153,7 +158,7 @@ def _read_a_row(
         connection.execute(f"SELECT 1 FROM {table} LIMIT 1".encode())  # noqa: S608
     except psycopg.errors.LockNotAvailable:
         own = Sessions() if isinstance(facts.sessions, Unknown) else facts.sessions
-        blocked = (*own.blocked, _say_waiting(table))
+        blocked = (*own.blocked, _say_waiting(table, pid))
         return facts.model_copy(update={"sessions": own.model_copy(update={"blocked": blocked})})
     except psycopg.errors.QueryCanceled:
         problem = f"{facts.where} answers, but to read one row of {table} takes longer than a second."
@@ -180,11 +185,11 @@ def _remaining(deadline: float) -> float:
     return max(0.1, deadline - time.monotonic() - _ENDING_SECONDS)
 
 
-def _say_waiting(table: str) -> Blocked:
+def _say_waiting(table: str, pid: int) -> Blocked:
     session = Session(
-        identity="this observation's own", who="runbooks", doing="SELECT", seconds=_LOCK_SECONDS
+        identity=f"session {pid}", who="this observation's own", doing="SELECT", seconds=_LOCK_SECONDS
     )
-    return Blocked(session=session, waits_for=f"a lock on {table}")
+    return Blocked(session=session, waits_for=f"a lock on {table}", lasts=True)
 
 
 def _look_as_administrator(

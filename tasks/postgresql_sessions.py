@@ -26,11 +26,13 @@ SELECT coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, 'n
 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
 GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT %s
 """
+# Of another database only who holds up ours is told: a wait there is no trouble of this service.
 _ACTIVITY = """
 SELECT pid, usename, application_name, state, upper(substring(ltrim(query) from '^[A-Za-z]+')),
        extract(epoch FROM clock_timestamp() - state_change)::float8,
        extract(epoch FROM clock_timestamp() - xact_start)::float8,
-       CASE WHEN wait_event_type = 'Lock' THEN pg_blocking_pids(pid) ELSE '{}' END
+       CASE WHEN wait_event_type = 'Lock' AND datname = current_database() THEN pg_blocking_pids(pid)
+            ELSE '{}' END
 FROM pg_stat_activity
 WHERE backend_type IN ('client backend', 'autovacuum worker') AND pid <> pg_backend_pid()
 """
@@ -98,7 +100,10 @@ def list_groups(connection: Connection) -> tuple[ConnectionGroup, ...]:
 
 
 def list_sessions(connection: Connection) -> Sessions:
-    """Return who waits for whom, and what is kept open; raise ``AccessDeniedError`` if that is hidden."""
+    """Return who of this database waits for whom, and what is kept open on the server.
+
+    Raise ``AccessDeniedError`` if that is hidden.
+    """
     require_monitor(connection)
     activity = {row[0]: _Activity(*row) for row in connection.execute(_ACTIVITY)}
     waiting = {pid: (relation, seconds) for pid, relation, seconds in connection.execute(_WAITING)}

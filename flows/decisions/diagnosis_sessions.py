@@ -8,7 +8,9 @@ from tasks.records.figures import say_count, say_duration
 from tasks.records.observation import Unknown
 from tasks.records.service import ServiceProfile
 
-# Shorter waits come and go in every database; one like this, and somebody waits in front of a screen.
+# Shorter waits come and go in every database: two that change one row.
+_SHORTEST_WAIT_SECONDS = 2.0
+# One like this, and somebody waits in front of a screen.
 _LONG_WAIT_SECONDS = 30.0
 
 
@@ -36,7 +38,8 @@ def read_locked(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
     """Do sessions wait for a lock that somebody does not give back?"""
     database = known(evidence.database)
     sessions = known(database.sessions) if database is not None else None
-    blocked = sessions.blocked if sessions is not None else ()
+    waits = sessions.blocked if sessions is not None else ()
+    blocked = [wait for wait in waits if wait.lasts or wait.session.seconds >= _SHORTEST_WAIT_SECONDS]
     if database is None or not blocked:
         return None
     longest = max(wait.session.seconds for wait in blocked)
@@ -99,7 +102,7 @@ RULES: tuple[Rule, ...] = (
         "I15",
         "database",
         read_locked,
-        proof="sessions wait for a lock, and the server says who holds it",
+        proof="sessions of this database wait for a lock for seconds, and the server says who holds it",
         advice="Let the session that holds the lock end its transaction, or end that session.",
         remedy="reset-connections",
         explains=FOLLOWS,

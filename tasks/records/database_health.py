@@ -73,6 +73,8 @@ class Blocked(Record):
     waits_for: str
     by: tuple[Session, ...] = ()
     """MongoDB does not say who blocks."""
+    lasts: bool = False
+    """Whether it is known to be no passing wait, however short: it was given up, or ends by a person only."""
 
 
 class Sessions(Record):

@@ -19,6 +19,7 @@ from tasks.mongodb_health import (
     read_connections,
     read_disk,
     read_operation,
+    read_sessions,
 )
 from tasks.mongodb_replication import read_replica_set
 from tasks.records.database_health import CacheReads, Connections, DatabaseHealth, Disk
@@ -199,6 +200,14 @@ def test_what_is_left_open_on_purpose_is_no_long_operation(changed: Document) ->
 def test_one_that_waits_for_a_lock_is_told_from_the_first_second() -> None:
     (session,) = read_operation(operation(secs_running=0, waitingForLock=True))
     assert session.seconds == 0
+
+
+def test_only_who_waits_in_the_services_own_database_is_told_to_wait() -> None:
+    ours = operation(waitingForLock=True)
+    others = operation(opid=4712, ns="invoice_archive.books", waitingForLock=True)
+    found = read_sessions({"inprog": [ours, others]}, "invoice")
+    assert [wait.session.identity for wait in found.blocked] == ["operation 4711"]
+    assert len(found.working) == 2
 
 
 def member(name: str, state: int, said: str, behind: float, health: float = 1.0) -> Document:

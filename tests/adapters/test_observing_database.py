@@ -464,6 +464,8 @@ def test_a_lock_on_a_table_shows_as_a_read_that_waits_and_names_who_holds_it(pos
     assert "shelves" in waiting.waits_for
     assert [one.identity for one in waiting.by] == [f"session {pid}"]
     assert "migration" in waiting.by[0].who
+    # The administrator saw it wait for a moment only, and it waited in vain.
+    assert waiting.lasts
     assert f"session {pid}" in {one.identity for one in facts.sessions.idle_in_transaction}
 
 
@@ -473,6 +475,7 @@ def test_a_lock_is_noticed_without_the_administrator_too(postgresql: Service) ->
         facts = postgresql.observe(admin_url=elsewhere(postgresql.admin_url, 1))
     assert isinstance(facts.sessions, Sessions)
     assert "books" in facts.sessions.blocked[0].waits_for
+    assert facts.sessions.blocked[0].lasts
 
 
 def test_an_observation_leaves_no_setting_behind_in_a_session_that_a_pooler_hands_on(

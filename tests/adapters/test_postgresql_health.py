@@ -161,6 +161,21 @@ def test_a_blocked_session_is_named_with_its_blocker_and_no_value_is_seen(
     assert SECRET not in health.model_dump_json()
 
 
+def test_a_wait_in_another_database_of_the_server_is_none_of_this_one(
+    patient: Patient, propertypulse: ServiceProfile, tmp_path: Path
+) -> None:
+    admin = patient.admin
+    (tmp_path / "neighbour").mkdir()
+    neighbour = make_profile(propertypulse, tmp_path / "neighbour", admin, admin)
+    with patient.connect("forgetful") as blocker:
+        blocker.execute("BEGIN; LOCK TABLE books IN ACCESS EXCLUSIVE MODE")
+        with waiting(patient, "SELECT * FROM books") as waiter:
+            there = sessions_of(observe_postgresql.fn(neighbour, NOW))
+            here = sessions_of(patient.observe())
+    assert f"session {waiter}" in {wait.session.identity for wait in here.blocked}
+    assert f"session {waiter}" not in {wait.session.identity for wait in there.blocked}
+
+
 def test_a_session_that_is_idle_in_a_transaction_is_named_with_how_long(patient: Patient) -> None:
     with patient.connect("forgetful") as connection:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")

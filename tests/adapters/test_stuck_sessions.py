@@ -126,9 +126,11 @@ def test_the_user_of_a_mongodb_url_is_of_the_database_that_it_logs_in_at() -> No
 
 
 def test_a_server_that_is_locked_for_a_backup_shows_as_writes_that_wait() -> None:
-    (waiting,) = read_sessions({"inprog": [], "fsyncLock": True, "ok": 1}).blocked
+    (waiting,) = read_sessions({"inprog": [], "fsyncLock": True, "ok": 1}, "invoice").blocked
     assert (waiting.session.identity, waiting.waits_for) == ("every write", "db.fsyncUnlock()")
-    assert read_sessions({"inprog": [], "ok": 1}).blocked == ()
+    # Nobody has to wait yet: it is locked until a person ends it.
+    assert waiting.lasts
+    assert read_sessions({"inprog": [], "ok": 1}, "invoice").blocked == ()
 
 
 # --- On real servers ---

@@ -171,6 +171,16 @@ def test_a_lock_that_lasts_is_a_cause_even_if_health_does_not_need_it() -> None:
         assert found.verdict == verdict
 
 
+def test_a_wait_of_a_moment_is_no_cause_unless_it_is_known_to_last() -> None:
+    (blocked,) = FAULTS["database locked"].looks["database"].sessions.blocked
+    short = blocked.model_copy(update={"session": blocked.session.model_copy(update={"seconds": 0.05})})
+    given_up = short.model_copy(update={"lasts": True})
+    for wait, cause in ((short, "hanging"), (given_up, "database locked")):
+        sessions = of("database").sessions.model_copy(update={"blocked": (wait,)})
+        found = diagnose(evidence(SILENT | {"database": of("database", sessions=sessions)}), PROFILE)
+        assert [one.name for one in found.causes] == [cause]
+
+
 def test_a_remedy_is_told_what_exactly_to_act_on() -> None:
     left = diagnose(evidence(FAULTS["port kept by an old process"].looks), PROFILE).causes[0]
     assert (left.remedy, left.target) == (
