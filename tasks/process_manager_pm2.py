@@ -21,17 +21,20 @@ from tasks.records.application import Application
 from tasks.records.process import InstanceState, ProcessInstance, ProcessStatus
 
 _ONLINE, _LAUNCHING, _STOPPED, _ERRORED = "online", "launching", "stopped", "errored"
+_WAITING = "waiting restart"
 _ALIVE = {_ONLINE, _LAUNCHING, "stopping"}
 # PM2 waits for every instance's listen_timeout or kill_timeout in turn.
 _SECONDS = 180.0
 _LOOK_SECONDS = 4.5
 _STOPS = 2
+# PM2's own kill_timeout, and what the rest of a stop and a start may take.
+_KILL_MILLISECONDS, _MARGIN_MILLISECONDS = 1600, 1000
 # A name that PM2 takes for nothing but a name.
 _PLAIN_NAME = re.compile(r"(?!all$)[A-Za-z][\w-]*")
 _STATES: dict[str, InstanceState] = {
     _ONLINE: "online",
     _LAUNCHING: "starting",
-    "waiting restart": "starting",
+    _WAITING: "starting",
     "one-launch-status": "starting",
     "stopping": "stopping",
     _STOPPED: "stopped",
@@ -53,6 +56,7 @@ class _Instance:
     started_at: datetime | None
     restarts: int | None
     unstable_restarts: int | None
+    restarted_alone: bool | None
     exit_code: int | None
     memory_bytes: int | None
     log_files: tuple[Path, ...]
@@ -214,10 +218,26 @@ def _take(entry: dict[str, Any]) -> _Instance:
         started_at=datetime.fromtimestamp(started / 1000, UTC) if started else None,
         restarts=about.get("restart_time"),
         unstable_restarts=about.get("unstable_restarts"),
+        restarted_alone=_is_restarted_alone(about),
         exit_code=about.get("exit_code"),
         memory_bytes=monitored.get("memory"),
         log_files=tuple(Path(path) for path in paths if path and path != "/dev/null"),
     )
+
+
+def _is_restarted_alone(about: dict[str, Any]) -> bool | None:
+    """Tell whether PM2 started it later than it was told to; its exit code is 0 also after a signal.
+
+    What PM2 calls created is when somebody last had it started, restarted or reloaded: the stop before that
+    takes up to ``kill_timeout``.
+    """
+    if about["status"] == _WAITING:
+        return True
+    ordered, started = about.get("created_at"), about.get("pm_uptime")
+    if not ordered or not started:
+        return None
+    stopping = int(about.get("kill_timeout") or _KILL_MILLISECONDS)
+    return bool(started - ordered > stopping + _MARGIN_MILLISECONDS)
 
 
 def _tell(found: _Instance) -> ProcessInstance:
@@ -230,6 +250,7 @@ def _tell(found: _Instance) -> ProcessInstance:
         since=found.started_at if alive else None,
         restarts=found.restarts,
         unstable_restarts=found.unstable_restarts,
+        restarted_alone=found.restarted_alone,
         exit_code=found.exit_code,
         memory_bytes=found.memory_bytes if alive else None,
     )

@@ -71,9 +71,12 @@ def read_crash_loop(evidence: Evidence, profile: ServiceProfile) -> Finding | No
     looping = [instance for instance in list_instances(evidence) if _is_looping(instance, evidence)]
     if not looping:
         return None
+    # A number of restarts of which nobody knows the times may be of months, before one that has just been.
+    sure = any(i.unstable_restarts is None or i.unstable_restarts >= _FEWEST_UNSTABLE for i in looping)
     return Finding(
         f"{profile.application.process_name} ends soon after each start and is started again, in a loop.",
         (*(_say_instance(instance, evidence, profile) for instance in looping), *say_last_words(evidence)),
+        certainty="proven" if sure else "likely",
     )
 
 
@@ -143,8 +146,11 @@ def _is_looping(instance: ProcessInstance, evidence: Evidence) -> bool:
     if instance.state not in {"online", "starting", "stopping"}:
         return False
     young = instance.since is None or evidence.at - instance.since < _RECENT
-    restarts = (instance.restarts or 0) >= _FEWEST_RESTARTS and instance.unstable_restarts is None
-    return young and (restarts or (instance.unstable_restarts or 0) >= _FEWEST_UNSTABLE)
+    # PM2 counts an end as unstable only within a second of a start, and soon after somebody's order to start;
+    # its restarts are also those by hand. systemd's are its own.
+    alone = instance.unstable_restarts is None or instance.restarted_alone
+    often = (instance.restarts or 0) >= _FEWEST_RESTARTS and alone
+    return bool(young and (often or (instance.unstable_restarts or 0) >= _FEWEST_UNSTABLE))
 
 
 def _starts(evidence: Evidence, profile: ServiceProfile) -> bool:
@@ -188,7 +194,7 @@ RULES: tuple[Rule, ...] = (
         "I14",
         "process",
         read_crash_loop,
-        proof="it was restarted again and again within a minute, says the process manager",
+        proof="the process manager started it again within the last minute, as it did several times before",
         advice="Read its last words in the log and correct what they name.",
         remedy="restart",
         explains=(*_DOWN, "not listening", "hanging"),

@@ -27,6 +27,11 @@ class ProcessInstance(BaseModel):
     """How often the process manager has started it again since it knows it."""
     unstable_restarts: int | None = None
     """How often it ended soon after a start, one time after the other (PM2 counts them)."""
+    restarted_alone: bool | None = None
+    """Whether it ended by itself, and its manager started it again, since somebody last had it started.
+
+    None where its manager does not tell (PM2 does).
+    """
     exit_code: int | None = None
     memory_bytes: int | None = None
     cpu_percent: float | None = None

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,9 +23,19 @@ from tasks.process_manager import (
     start_application,
 )
 from tasks.records.service import ServiceProfile
-from tests.adapters.test_process_manager import Units, changed, pids_of, units, wait_until, write_program
+from tests.adapters.test_process_manager import (
+    Pm2,
+    Units,
+    changed,
+    own_app,
+    pids_of,
+    pm2,
+    units,
+    wait_until,
+    write_program,
+)
 
-__all__ = ["units"]
+__all__ = ["own_app", "pm2", "units"]
 
 
 # --- PM2 ---
@@ -55,6 +66,23 @@ def test_a_process_that_was_suspended_is_seen_though_pm2_calls_it_online(invoice
         assert observe_application.fn(invoice).instances[0].state == "online"
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def test_an_end_that_comes_seconds_after_a_start_is_told_from_a_restart_by_a_person(
+    own_app: Callable[..., ServiceProfile], pm2: Pm2
+) -> None:
+    """An abort has the exit code 0 under PM2, as a restart by a person has."""
+    aborts = own_app("aborts", "setTimeout(() => process.abort(), 1100);")
+    wait_until(lambda: observe_application.fn(aborts).instances[0].restarted_alone)
+    (looping,) = observe_application.fn(aborts).instances
+    assert (looping.unstable_restarts, looping.exit_code) == (0, 0)
+    # It takes no signal but the last: its stop lasts as long as PM2 lets it.
+    works = own_app(
+        "works", "process.on('SIGINT', () => {}); setInterval(() => {}, 1000);", kill_timeout=1500
+    )
+    for verb in ("restart", "reload", "stop", "restart"):
+        pm2(verb, "works")
+        assert observe_application.fn(works).instances[0].restarted_alone is False
 
 
 def test_a_graceful_restart_of_a_cluster_loses_no_request(

@@ -217,6 +217,18 @@ FAULTS: dict[str, Fault] = {
     ),
     "unknown to its manager": Fault("process stopped", DOWN | {"process": status()}, "invoice-backend"),
     "crash loop": Fault("crash loop", LOOPS, "in a loop"),
+    "crash loop of starts that last for seconds, which PM2 does not call unstable": Fault(
+        "crash loop",
+        DOWN | {"process": process(since=NOW - MINUTE / 20, restarts=9, exit_code=1, restarted_alone=True)},
+        "in a loop",
+        certainty="likely",
+    ),
+    "crash loop in between two starts": Fault(
+        "crash loop",
+        DOWN | {"process": process(state="starting", since=None, restarts=9, restarted_alone=True)},
+        "in a loop",
+        certainty="likely",
+    ),
     "crash loop under a manager that counts restarts only": Fault(
         "crash loop",
         DOWN | {"process": process(since=NOW - MINUTE / 9, unstable_restarts=None, restarts=6)},
@@ -229,6 +241,12 @@ FAULTS: dict[str, Fault] = {
     "not listening": Fault("not listening", DOWN, "port 8080", certainty="likely"),
     "just started": Fault(
         "starting", DOWN | {"process": process(since=NOW - MINUTE / 6)}, "starting", certainty="likely"
+    ),
+    "just restarted by a person, as often before, and it crashed once": Fault(
+        "starting",
+        DOWN | {"process": process(since=NOW - MINUTE / 6, restarts=9, exit_code=1, restarted_alone=False)},
+        "starting",
+        certainty="likely",
     ),
     "port taken": Fault(
         "port taken",
