@@ -251,6 +251,7 @@ def _tell(found: _Instance) -> ProcessInstance:
         restarts=found.restarts,
         unstable_restarts=found.unstable_restarts,
         restarted_alone=found.restarted_alone,
+        given_up=found.status == _ERRORED,
         exit_code=found.exit_code,
         memory_bytes=found.memory_bytes if alive else None,
     )

@@ -25,6 +25,8 @@ _STATES: dict[str, InstanceState] = {
 }
 # What systemd says of a number that it does not know.
 _NOT_KNOWN = {"", "[not set]", "[no data]", "n/a", str(2**64 - 1)}
+# CLD_KILLED and CLD_DUMPED of waitid(2): the status is then the signal, and a shell would add 128 to it.
+_KILLED_OR_DUMPED, _BY_A_SIGNAL = {2, 3}, 128
 _LOOK_SECONDS = 4.5
 # systemd's own DefaultTimeoutStopSec is 90 s, then it kills.
 _SECONDS = 180.0
@@ -163,19 +165,29 @@ def _tell(unit: str, found: dict[str, str]) -> ProcessInstance:
     if found["SubState"] == "auto-restart":
         state = "starting"
     pid = _number(found, "MainPID") or None
-    # Of a process that lives, systemd says 0; of one that was killed, the signal.
-    ended = pid is None and _number(found, "ExecMainCode") not in {None, 0}
+    restarts = _number(found, "NRestarts")
+    # Its last end stays the result where systemd restarted it by itself until the limit was reached.
+    limited = found.get("Result") == "start-limit-hit" or bool(restarts)
     return ProcessInstance(
         name=unit,
         state=state,
         pid=pid,
         kernel_state=kernel_state_of(pid) if pid else None,
         since=_time(found.get("ExecMainStartTimestamp", "")) if pid else None,
-        restarts=_number(found, "NRestarts"),
-        exit_code=_number(found, "ExecMainStatus") if ended else None,
+        restarts=restarts,
+        given_up=state == "errored" and limited,
+        exit_code=_read_exit_code(found) if pid is None else None,
         # Without memory accounting systemd does not know.
         memory_bytes=(_number(found, "MemoryCurrent") or memory_of(pid)) if pid else None,
     )
+
+
+def _read_exit_code(found: dict[str, str]) -> int | None:
+    code, status = _number(found, "ExecMainCode"), _number(found, "ExecMainStatus")
+    # Of a process that lives or never was, the code is 0.
+    if not code or status is None:
+        return None
+    return _BY_A_SIGNAL + status if code in _KILLED_OR_DUMPED else status
 
 
 def _number(found: dict[str, str], name: str) -> int | None:

@@ -24,6 +24,8 @@ DENIED = 4
 SETTLE_SECONDS = 0.3
 STOP_SECONDS = 5.0
 START_LIMIT = 5
+# As waitid(2) has them: the status is an exit code, or the signal that ended it.
+CLD_EXITED, CLD_KILLED = 1, 2
 
 
 def main() -> int:
@@ -63,8 +65,8 @@ def _show(file: Path, wanted: list[str]) -> None:
         "Result": unit.get("result", "exit-code") if failed else "success",
         "NRestarts": unit.get("restarts", 0),
         "ExecMainStartTimestamp": unit.get("started", ""),
-        "ExecMainCode": 0 if active or not unit.get("started") else 1,
-        "ExecMainStatus": unit.get("status", 1) if failed else 0,
+        "ExecMainCode": 0 if active or not unit.get("started") else unit.get("code", CLD_EXITED),
+        "ExecMainStatus": 0 if active else unit.get("status", 1 if failed else 0),
         "MemoryCurrent": _memory_of(unit["pid"]) if active else "[not set]",
         "UnitFileState": "enabled" if unit.get("enabled") else "disabled" if unit else "",
     }
@@ -122,10 +124,13 @@ def _start(file: Path) -> int:
         )
     time.sleep(SETTLE_SECONDS)
     if process.poll() is None:
-        started = f"{datetime.now(UTC):%a %Y-%m-%d %H:%M:%S} UTC"
-        _write(file, {**_settings(unit), "pid": process.pid, "starts": starts, "started": started})
+        _write(file, {**_settings(unit), "pid": process.pid, "starts": starts, "started": _now()})
         return 0
-    _write(file, {**_settings(unit), "starts": starts, "failed": True, "status": process.returncode})
+    code, status = CLD_EXITED, process.returncode
+    if status < 0:
+        code, status = CLD_KILLED, -status
+    failed = {"failed": True, "code": code, "status": status, "started": _now()}
+    _write(file, {**_settings(unit), **failed, "starts": starts})
     print(f"Job for {file.stem}.service failed because the control process exited.", file=sys.stderr)
     return 1
 
@@ -137,8 +142,11 @@ def _stop(file: Path) -> int:
         deadline = time.monotonic() + STOP_SECONDS
         while _is_alive(unit) and time.monotonic() < deadline:
             time.sleep(0.02)
+        # Nobody is its parent: what runs here is taken for one that has no handler of the signal.
+        unit |= {"code": CLD_KILLED, "status": int(signal.SIGTERM)}
         if _is_alive(unit):
             os.kill(unit["pid"], signal.SIGKILL)
+            unit |= {"status": int(signal.SIGKILL), "failed": True, "result": "timeout"}
         unit.pop("pid")
     _write(file, unit)
     return 0
@@ -169,6 +177,10 @@ def _settings(unit: dict[str, Any]) -> dict[str, Any]:
     """What is not forgotten when a unit stops, fails or starts."""
     kept = ("command", "directory", "environment", "from_file", "enabled", "restarts")
     return {name: unit[name] for name in kept if name in unit}
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%a %Y-%m-%d %H:%M:%S} UTC"
 
 
 def _memory_of(pid: int) -> int:

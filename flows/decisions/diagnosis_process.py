@@ -42,25 +42,27 @@ def read_stopped(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
         return Finding(
             f"{name} is stopped, as a person or a maintenance leaves it.", said, independent=bool(codes)
         )
-    code = max(code for code in codes if code is not None)
-    how = "was killed" if code == _KILLED else f"ended by itself with exit code {code}"
     return Finding(
-        f"{name} {how}, and {manager} did not start it again.",
+        f"{name} {_say_end(codes)}, and {manager} did not start it again.",
         (*said, *say_last_words(evidence)),
         advice="Read the last words in the log before starting it again; a restart is safe to try.",
     )
 
 
 def read_errored(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
-    """Did its manager give up starting it?"""
+    """Did it fail, and does its manager not start it again?"""
     failed = [instance for instance in list_instances(evidence) if instance.state == "errored"]
     if not failed:
         return None
     name, manager = profile.application.process_name, MANAGERS[profile.application.process_manager]
     online = any(instance.state == "online" for instance in list_instances(evidence))
     which = f"{say_count(len(failed), 'process', 'processes')} of {name}" if online else name
+    if any(instance.given_up for instance in failed):
+        how = f"ended soon after each start, and {manager} gave up starting it"
+    else:
+        how = f"{_say_end({one.exit_code for one in failed})}, and {manager} did not start it again"
     return Finding(
-        f"{which} ended soon after each start, and {manager} gave up starting it.",
+        f"{which} {how}.",
         (*(_say_instance(instance, evidence, profile) for instance in failed), *say_last_words(evidence)),
         since=find_oldest(instance.since for instance in failed),
     )
@@ -161,6 +163,13 @@ def _starts(evidence: Evidence, profile: ServiceProfile) -> bool:
     return bool(alive) and refused and (len(young) == len(alive) or all(i.state == "starting" for i in alive))
 
 
+def _say_end(codes: set[int | None]) -> str:
+    code = max((code for code in codes if code is not None), default=None)
+    if code == _KILLED:
+        return "was killed"
+    return "ended" if code is None else f"ended by itself with exit code {code}"
+
+
 def _say_instance(instance: ProcessInstance, evidence: Evidence, profile: ServiceProfile) -> str:
     manager = MANAGERS[profile.application.process_manager]
     kernel = f", the kernel calls it {instance.kernel_state}" if instance.kernel_state else ""
@@ -184,7 +193,7 @@ RULES: tuple[Rule, ...] = (
         "I14",
         "process",
         read_errored,
-        proof="the process manager says that it gave up",
+        proof="the process manager says that it failed, or that it gave up starting it",
         advice="Read its last words in the log and correct what they name; then restart it.",
         remedy="restart",
         explains=_DOWN,

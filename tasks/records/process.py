@@ -32,7 +32,10 @@ class ProcessInstance(BaseModel):
 
     None where its manager does not tell (PM2 does).
     """
+    given_up: bool = False
+    """Whether its manager started it several times in vain, and starts it no more; it is errored then."""
     exit_code: int | None = None
+    """As a shell tells it: 128 and the signal's number, if one ended it."""
     memory_bytes: int | None = None
     cpu_percent: float | None = None
     """How much of one core it took over a short moment; only ``observe_processes`` measures it."""

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from tasks.process_manager import (
     reload_application,
     restart_application,
     start_application,
+    stop_application,
 )
 from tasks.records.service import ServiceProfile
 from tests.adapters.test_process_manager import (
@@ -157,10 +159,32 @@ def test_the_process_of_a_unit_is_told(units: Units) -> None:
         assert units.pid("api") != before
 
 
-def test_a_unit_that_failed_tells_its_exit_code(units: Units) -> None:
-    profile = units.add("api", failed=True, status=3, started="Sun 2026-11-22 07:43:57 UTC")
+@pytest.mark.parametrize(
+    ("said", "exit_code", "given_up"),
+    [
+        ({"status": 3}, 3, False),
+        ({"code": 2, "status": 9, "result": "oom-kill"}, 137, False),
+        ({"code": 3, "status": 6, "result": "core-dump"}, 134, False),
+        ({"status": 3, "result": "start-limit-hit"}, 3, True),
+        # The result of its last end stays when systemd had restarted it by itself up to the limit.
+        ({"status": 3, "result": "exit-code", "restarts": 5}, 3, True),
+    ],
+)
+def test_a_unit_that_failed_tells_how_it_ended_and_whether_systemd_gave_up(
+    units: Units, said: dict[str, Any], exit_code: int, given_up: bool
+) -> None:
+    profile = units.add("api", failed=True, started="Sun 2026-11-22 07:43:57 UTC", **said)
     (instance,) = observe_application.fn(profile).instances
-    assert (instance.state, instance.exit_code, instance.pid) == ("errored", 3, None)
+    assert (instance.state, instance.pid) == ("errored", None)
+    assert (instance.exit_code, instance.given_up) == (exit_code, given_up)
+
+
+def test_a_unit_that_was_stopped_ended_by_the_signal_of_the_stop(units: Units) -> None:
+    profile = units.add("api")
+    start_application.fn(profile)
+    stop_application.fn(profile)
+    (instance,) = observe_application.fn(profile).instances
+    assert (instance.state, instance.exit_code) == ("stopped", 143)
 
 
 @pytest.mark.usefixtures("journal")

@@ -172,7 +172,9 @@ def database_clock(seconds: float) -> ClockReading:
 
 
 DOWN: Parts = {"health": answers(REFUSED), "port": PortFacts(port=8080, holders=())}
-CRASHED = DOWN | {"process": process(state="errored", pid=None, exit_code=1, unstable_restarts=16)}
+CRASHED = DOWN | {
+    "process": process(state="errored", pid=None, given_up=True, exit_code=1, unstable_restarts=16)
+}
 LOOPS = DOWN | {"process": process(since=NOW - MINUTE / 30, unstable_restarts=7, restarts=9)}
 SILENT: Parts = {"health": answers(TIMED_OUT, TIMED_OUT)}
 SLOW_ANSWER = GOOD_ANSWER.model_copy(update={"seconds": 4.0})
@@ -209,6 +211,11 @@ FAULTS: dict[str, Fault] = {
     "stopped by a person": Fault(
         "process stopped", DOWN | {"process": process(state="stopped", pid=None, exit_code=0)}, "as a person"
     ),
+    "stopped by a person, and it ended by the signal": Fault(
+        "process stopped",
+        DOWN | {"process": process(state="stopped", pid=None, exit_code=143)},
+        "as a person",
+    ),
     "ended by itself": Fault(
         "process stopped", DOWN | {"process": process(state="stopped", pid=None, exit_code=3)}, "exit code 3"
     ),
@@ -235,6 +242,14 @@ FAULTS: dict[str, Fault] = {
         "in a loop",
     ),
     "errored": Fault("process errored", CRASHED, "gave up"),
+    "failed once": Fault(
+        "process errored",
+        DOWN | {"process": process(state="errored", pid=None, exit_code=3)},
+        "ended by itself with exit code 3, and PM2 did not start it again",
+    ),
+    "killed, as a stop that took too long": Fault(
+        "process errored", DOWN | {"process": process(state="errored", pid=None, exit_code=137)}, "was killed"
+    ),
     "hanging": Fault("hanging", SILENT, "hangs", certainty="likely"),
     "suspended": Fault("hanging", SILENT | {"process": process(kernel_state="suspended")}, "SIGSTOP"),
     "too slow": Fault("hanging", SLOW, "too slowly", certainty="likely"),
