@@ -12,7 +12,7 @@ from tasks.records.process import InstanceState, ProcessInstance, ProcessStatus
 
 _PROPERTIES = (
     "LoadState,ActiveState,SubState,MainPID,Result,NRestarts,ExecMainStartTimestamp,ExecMainStatus,"
-    "ExecMainCode,MemoryCurrent"
+    "ExecMainCode"
 )
 _STATES: dict[str, InstanceState] = {
     "active": "online",
@@ -177,8 +177,8 @@ def _tell(unit: str, found: dict[str, str]) -> ProcessInstance:
         restarts=restarts,
         given_up=state == "errored" and limited,
         exit_code=_read_exit_code(found) if pid is None else None,
-        # Without memory accounting systemd does not know.
-        memory_bytes=(_number(found, "MemoryCurrent") or memory_of(pid)) if pid else None,
+        # systemd's MemoryCurrent counts the page cache, too: a log that grows would look like a leak.
+        memory_bytes=memory_of(pid) if pid else None,
     )
 
 

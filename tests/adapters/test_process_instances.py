@@ -12,6 +12,7 @@ import pytest
 
 from deployments.sandbox import unit_journal
 from deployments.sandbox.stack import Sandbox
+from deployments.sandbox.systemctl import PAGE_CACHE_BYTES
 from tasks.availability import probing
 from tasks.environment_file import read_variables
 from tasks.errors import AccessDeniedError
@@ -150,6 +151,7 @@ def test_the_process_of_a_unit_is_told(units: Units) -> None:
     assert instance.pid == units.pid("api")
     assert instance.restarts == 3
     assert instance.memory_bytes
+    assert instance.memory_bytes < PAGE_CACHE_BYTES, "what its files take is none of its memory"
     assert instance.since is not None
     assert abs(datetime.now(UTC) - instance.since) < timedelta(seconds=60)
     for act in (reload_application, restart_application):
