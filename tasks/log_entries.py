@@ -25,7 +25,9 @@ _FAILS = re.compile(
 _SEVERE = re.compile(r"err|fatal|panic|crit|emerg|alert|[EF]$", re.IGNORECASE)
 _WARNING = re.compile(r"warn|[W]$", re.IGNORECASE)
 _PINO_WARNS, _PINO_FAILS = 40, 50
-_FURTHER = re.compile(r"\s+\S|\}|at |Caused by|Require stack:|- /|Node\.js v\d")
+_FURTHER = re.compile(
+    r"\s+\S|\}|at |Caused by|Require stack:|- /|Node\.js v\d|----- (?:Native|JavaScript) stack trace|\d+: 0x"
+)
 # Where Node.js begins to say why it ends: file and line, then the line itself, then the error.
 _CRASH = re.compile(r"(?:file://|node:|/|[A-Za-z]:[\\/])\S.*:\d+$")
 _CRASH_ENDS = re.compile(r"Node\.js v\d")

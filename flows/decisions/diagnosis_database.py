@@ -8,6 +8,7 @@ from flows.decisions.diagnosis_reading import (
     Rule,
     find_first_line,
     known,
+    proves,
     say_changed,
     say_moment,
     say_signatures,
@@ -44,14 +45,14 @@ def read_silence(state: DatabaseState, title: str) -> Reader:
         database = known(evidence.database)
         if database is None or database.state != state:
             return None
-        logged = say_signatures(evidence, profile, *DATABASE_LINES)
+        logged = proves(evidence, *DATABASE_LINES)
         return Finding(
             title.format(where=database.where),
             say_answer(database, evidence, profile),
             certainty="proven" if logged else "likely",
             since=find_first_line(evidence, *DATABASE_LINES),
             # Whoever is slow for a moment is no outage as long as the application is content.
-            hurts=bool(logged),
+            hurts=logged,
         )
 
     return read

@@ -8,6 +8,7 @@ from flows.decisions.diagnosis_reading import (
     gives_no_answer,
     known,
     list_instances,
+    proves,
     say_complaints,
     say_health,
     say_hunger,
@@ -38,17 +39,17 @@ def read_disk(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
         return None
     worst = min(full, key=lambda disk: (disk.free_bytes / max(disk.total_bytes, 1), disk.path))
     logged = say_signatures(evidence, profile, "disk full")
-    stopped = any(_takes_nothing(disk) for disk in full)
+    stopped, noticed = any(_takes_nothing(disk) for disk in full), proves(evidence, "disk full")
     database = known(evidence.database)
     is_here = database is not None and any(f" at {host}" in database.where for host in _LOCAL_HOSTS)
     return Finding(
         f"The disk of {worst.path} is full: {_say_free(worst)}.",
         (*(f"{disk.path}: {_say_free(disk)} of {say_bytes(disk.total_bytes)}." for disk in full), *logged),
-        certainty="proven" if stopped or logged else "likely",
+        certainty="proven" if stopped or noticed else "likely",
         since=find_first_line(evidence, "disk full"),
-        hurts=stopped or bool(logged),
+        hurts=stopped or noticed,
         # A full disk takes a database down only if it is the database's: its log must say so.
-        explains=("database down", "database refuses") if is_here and logged else (),
+        explains=("database down", "database refuses") if is_here and noticed else (),
     )
 
 
@@ -92,7 +93,7 @@ def read_process_memory(evidence: Evidence, profile: ServiceProfile) -> Finding 
     return Finding(
         f"{name} {what}: it likely leaks.",
         (*logged, *said),
-        certainty="proven" if logged else "likely",
+        certainty="proven" if proves(evidence, "out of memory") else "likely",
         since=find_first_line(evidence, "out of memory"),
         hurts=bool(over),
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal, TypeVar
 
 from flows.decisions import log_signatures
@@ -45,6 +45,7 @@ DATABASE_LINES = (
 # share and waits for more; who waits most of the time and computes little is only crowded out.
 _HUNGRY_PERCENT, _SHARE_PERCENT = 70.0, 25.0
 _WAITED_PERCENT = 5.0
+_RECENT = timedelta(seconds=60)
 _LONGEST_LINE = 200
 _MOST_NAMED = 5
 
@@ -140,15 +141,34 @@ def say_complaints(complaints: Iterable[Complaint]) -> str:
 def find_signature(evidence: Evidence, name: str) -> LogSignature | None:
     """Return what the log says of one meaning since the application last started in full, or None.
 
+    Lines without a time may be of last month: they only count as the last words of a process that crashes.
     Raise ``KeyError`` if the table of signatures has none of that name.
     """
     meaning, logs = log_signatures.find_signature(name), known(evidence.logs)
     if logs is None:
         return None
     found = next((signature for signature in logs.signatures if signature.name == meaning.name), None)
+    if found is not None and found.last is None:
+        said = logs.last_words[-1] if logs.last_words else ""
+        crashes = any(_crashes(instance, evidence) for instance in list_instances(evidence))
+        return found if crashes and meaning.pattern.search(said) else None
     if found is None or (found.last and logs.started_at and found.last < logs.started_at):
         return None
     return found
+
+
+def _crashes(instance: ProcessInstance, evidence: Evidence) -> bool:
+    """Did it end by itself a moment ago, or for good?"""
+    young = instance.since is None or evidence.at - instance.since < _RECENT
+    return instance.state == "errored" or bool(
+        young and (instance.restarted_alone or instance.unstable_restarts)
+    )
+
+
+def proves(evidence: Evidence, *names: str) -> bool:
+    """Does the log say one of these meanings, and when?"""
+    found = (find_signature(evidence, name) for name in names)
+    return any(signature is not None and signature.last is not None for signature in found)
 
 
 def say_signatures(evidence: Evidence, profile: ServiceProfile, *names: str) -> tuple[str, ...]:

@@ -203,6 +203,21 @@ def test_lines_without_a_time_are_shown_and_that_nobody_can_date_them_is_said(
     assert read_logs.fn(profile, NOW - HOUR).lines == ()
 
 
+def test_the_end_of_a_heap_is_one_entry_with_its_stack(
+    own: Callable[..., ServiceProfile],
+) -> None:
+    profile = own("logs/app.log")
+    (profile.application.directory / "logs" / "app.log").write_text(
+        "FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory\n"
+        "----- Native stack trace -----\n\n"
+        " 9: 0x1a370e3  [node /srv/invoice/server.js]\n"
+        "10: 0x1a4e3ba  [node /srv/invoice/server.js]\n"
+    )
+    (line,) = read_logs.fn(profile, NOW - HOUR).lines
+    assert line.text.startswith("FATAL ERROR")
+    assert line.text.endswith("10: 0x1a4e3ba  [node /srv/invoice/server.js]")
+
+
 def test_without_the_env_file_nothing_is_read_because_nobody_knows_what_to_mask(
     own: Callable[..., ServiceProfile],
 ) -> None:

@@ -150,6 +150,12 @@ def log(name: str, text: str = "as it stands there", **changed: Any) -> LogFacts
     return LogFacts(since=NOW - HOUR, sources=("PM2",), signatures=(found,), last_words=(text,), **changed)
 
 
+def log_without_times(name: str, text: str) -> LogFacts:
+    """What PM2 writes that was not told to write the time."""
+    found = LogSignature(name=name, count=3, first=None, last=None, example=text)
+    return LogFacts(since=NOW - HOUR, sources=("PM2",), signatures=(found,), last_words=(text,))
+
+
 def database(state: str, **changed: Any) -> Any:
     return of("database", state=state, is_empty=None, problem=f"It {state}.", **changed)
 
@@ -473,6 +479,14 @@ FAULTS: dict[str, Fault] = {
         verdict="degraded",
     ),
     "heap": Fault("memory leak", LOOPS | {"logs": log("out of memory")}, "ran out of memory"),
+    "heap, in a log without times": Fault(
+        "memory leak",
+        LOOPS
+        | {"logs": log_without_times("out of memory", "FATAL ERROR: Reached heap limit Allocation failed")},
+        "ran out of memory",
+        certainty="likely",
+        consequences=("crash loop",),
+    ),
     "cpu of the host": Fault(
         "cpu saturated",
         SILENT | {"host": of("host", cpu_percent=99.0, waiting_percent=80.0)},

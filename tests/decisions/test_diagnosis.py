@@ -14,6 +14,7 @@ from tests.decisions.outage_evidence import (
     FAULTS,
     FULL,
     GOOD_ANSWER,
+    LOOPS,
     MINUTE,
     NOW,
     PROFILE,
@@ -24,6 +25,7 @@ from tests.decisions.outage_evidence import (
     database,
     evidence,
     log,
+    log_without_times,
     of,
     process,
     upstream,
@@ -194,6 +196,18 @@ def test_a_remedy_is_told_what_exactly_to_act_on() -> None:
 def test_what_the_log_said_before_the_last_start_is_history() -> None:
     old = log("out of memory", started_at=NOW - MINUTE / 2)
     assert diagnose(evidence(SILENT | {"logs": old}), PROFILE).causes[0].name == "hanging"
+
+
+def test_a_line_of_which_nobody_knows_the_time_proves_nothing() -> None:
+    heap = {"logs": log_without_times("out of memory", "FATAL ERROR: Reached heap limit Allocation failed")}
+    assert [cause.name for cause in diagnose(evidence(SILENT, heap), PROFILE).causes] == ["hanging"]
+    lost = {"logs": log_without_times("database connection failed", "❌ Database connection failed: timeout")}
+    (cause,) = diagnose(evidence(SICK, lost, {"database": database("does not answer")}), PROFILE).causes
+    assert (cause.name, cause.certainty) == ("database unreachable", "likely")
+    # A process that crashes for another reason says so after it.
+    other = heap["logs"].model_copy(update={"last_words": ("TypeError: x is not a function",)})
+    (cause,) = diagnose(evidence(LOOPS, {"logs": other}), PROFILE).causes
+    assert cause.name == "crash loop"
 
 
 def test_since_is_the_earliest_moment_that_is_later_than_the_last_healthy_one() -> None:
