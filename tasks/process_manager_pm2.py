@@ -171,13 +171,13 @@ class Pm2:
 
     def _look(self, seconds: float) -> list[_Instance]:
         finished = self._run("jlist", seconds=seconds)
-        instances = [found for found in _parse(finished) if found[0] == self._name]
+        instances = _parse(finished, self._name)
         if not instances:
             raise ConfigurationError(
                 f"{self._service}: PM2 does not know {self._name}: start it once with pm2 start, as the "
                 "worker's user, or correct application.process_name."
             )
-        return [instance for _, instance in instances]
+        return instances
 
     def _run(self, verb: str, *arguments: str, seconds: float = _SECONDS) -> Finished:
         program = find_program("pm2", self._program, _REMEDY)
@@ -192,12 +192,12 @@ class Pm2:
         return finished
 
 
-def _parse(finished: Finished) -> list[tuple[str, _Instance]]:
-    """Return name and instance of all that PM2 lists; it may have said other things before."""
+def _parse(finished: Finished, name: str) -> list[_Instance]:
+    """Return the instances of that name in PM2's list; it may have said other things before."""
     for line in reversed(finished.output.splitlines()):
         if line.startswith("["):
             try:
-                return [(entry["name"], _take(entry)) for entry in json.loads(line)]
+                return [_take(entry) for entry in json.loads(line) if entry["name"] == name]
             except (ValueError, KeyError, TypeError):
                 # What cannot be read may hold the application's secrets: it is not repeated.
                 continue
@@ -213,7 +213,8 @@ def _take(entry: dict[str, Any]) -> _Instance:
     paths = (about.get("pm_out_log_path"), about.get("pm_err_log_path"))
     return _Instance(
         pm_id=entry["pm_id"],
-        pid=entry["pid"] or 0,
+        # PM2 7 has none of what was stopped when it was resurrected.
+        pid=entry.get("pid") or 0,
         status=about["status"],
         started_at=datetime.fromtimestamp(started / 1000, UTC) if started else None,
         restarts=about.get("restart_time"),

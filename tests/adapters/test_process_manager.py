@@ -220,6 +220,22 @@ def test_a_pm2_that_answers_nonsense_is_an_error_without_what_it_said(
     )
 
 
+def test_what_pm2_resurrected_as_stopped_hides_neither_itself_nor_the_applications_beside_it(
+    invoice: ServiceProfile, tmp_path: Path
+) -> None:
+    # As PM2 7 lists it after pm2 save, kill and resurrect: without any "pid".
+    rests = {"name": "rests", "pm_id": 0, "pm2_env": {"status": "stopped"}, "monit": {"memory": 0}}
+    runs = {"name": "runs", "pm_id": 1, "pid": 12, "pm2_env": {"status": "online"}}
+    told_of_no_more = {"name": "another's"}
+    program = tmp_path / "pm2"
+    listed = json.dumps([rests, told_of_no_more, runs])
+    program.write_text(f"#!/bin/sh\necho {shlex.quote(listed)}\n")
+    program.chmod(0o700)
+    for name, status in (("rests", "stopped"), ("runs", "online")):
+        profile = changed(invoice, process_name=name, process_manager_program=program)
+        assert observe_application.fn(profile).detail == f"PM2 says of {name}: 1 {status}"
+
+
 def write_program(path: Path, double: ModuleType, folder: Path) -> None:
     """Make a double of a program one that can be found on PATH."""
     words = shlex.join([sys.executable, str(double.__file__), str(folder)])
