@@ -68,12 +68,14 @@ def apply_plan(profile: ServiceProfile, run: Run, plan: ApplicationPlan, journal
         content = backup_sets.read_manifest(profile, plan.set_id).application
         journal.write(UNPACKING)
         unpack_application(content, backup_sets.locate_set(profile, plan.set_id), plan.paths)
-    if plan.was_there:
-        bring_along(profile, plan.paths, plan.keep_env)
+    brought = bring_along(profile, plan.paths, plan.keep_env) if plan.was_there else None
     install, beside = profile.application.install_command, plan.paths.beside
     run_application_command(profile, install, "install the dependencies", beside)
     journal.write(STOPPING)
     stop_application(profile)
+    if plan.was_there:
+        # The application wrote on while the dependencies were installed.
+        bring_along(profile, plan.paths, plan.keep_env, brought)
     journal.write(PUTTING_ASIDE)
     application_tree.put_aside(plan.paths)
     journal.write(PUTTING_IN_PLACE)

@@ -22,23 +22,38 @@ _INSTALLED = "node_modules"
 _NO_SECOND_NAME = {errno.EPERM, errno.EXDEV, errno.EMLINK, errno.ENOTSUP}
 
 
+class Brought:
+    """What the new tree was given, by name, and which file that was; no mapping, or Prefect would walk it."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.identities: dict[Path, tuple[int, int]] = {}
+
+
 @task(cache_policy=NO_CACHE, persist_result=False)
-def bring_along(profile: ServiceProfile, paths: TreePaths, keep_env: bool) -> None:
+def bring_along(
+    profile: ServiceProfile, paths: TreePaths, keep_env: bool, before: Brought | None = None
+) -> Brought:
     """Given the folders, give the one beside what the backup leaves out of the present one, as second names.
 
     What was unpacked stays, but for the env file where the present one is kept. Packages stay behind when
-    the profile has a command that installs them. Raise ``AccessDeniedError`` or ``StoreFullError`` naming the
-    file.
+    the profile has a command that installs them. Given what was brought before, bring what was made or
+    replaced since, and take away what is gone; what somebody else made of it in the new tree stays. Return
+    what was brought. Raise ``AccessDeniedError`` or ``StoreFullError`` naming the file.
     """
     application = profile.application
+    brought = before or Brought()
     with naming_file(paths.directory):
+        _take_away_what_is_gone(paths, brought)
         for relative in _list_left_out(paths.directory, application.exclude_from_backup):
             if relative.name != _INSTALLED or not application.install_command:
-                _bring(paths, relative)
+                _bring(paths, relative, brought)
         env = env_of(profile, paths.directory)
         if keep_env and env is not None and _make_parents(paths, env):
-            (paths.beside / env).unlink(missing_ok=True)
-            _bring(paths, env)
+            if env not in brought.identities:
+                (paths.beside / env).unlink(missing_ok=True)
+            _bring(paths, env, brought)
+    return brought
 
 
 def _list_left_out(root: Path, patterns: tuple[str, ...], below: Path = Path()) -> Iterator[Path]:
@@ -51,22 +66,75 @@ def _list_left_out(root: Path, patterns: tuple[str, ...], below: Path = Path()) 
                 yield from _list_left_out(root, patterns, below / entry.name)
 
 
-def _bring(paths: TreePaths, relative: Path) -> None:
-    """Give the new tree this file, link or folder, unless it has one there; one that is gone is left out."""
+def _bring(paths: TreePaths, relative: Path, brought: Brought) -> None:
+    """Give the new tree this file, link or folder, unless it has one there that we did not bring.
+
+    One that is gone is left out.
+    """
     source, target = paths.directory / relative, paths.beside / relative
-    if not _make_parents(paths, relative) or os.path.lexists(target):
+    if not _make_parents(paths, relative) or not _is_ours_to_bring(relative, target, brought):
         return
     with suppress(FileNotFoundError):
-        mode = source.lstat().st_mode
-        if stat.S_ISLNK(mode):
-            target.symlink_to(source.readlink())
-            _give_owner(source, target)
-        elif stat.S_ISDIR(mode):
-            _make_like(source, target)
-            for path in sorted(source.iterdir()):
-                _bring(paths, relative / path.name)
-        elif stat.S_ISREG(mode):
-            _give_second_name(source, target)
+        if stat.S_ISDIR(source.lstat().st_mode):
+            if not os.path.lexists(target):
+                _make_like(source, target)
+                brought.identities[relative] = _identity(target)
+            if _is_folder(target):
+                for path in sorted(source.iterdir()):
+                    _bring(paths, relative / path.name, brought)
+        elif not _is_folder(target) and not _is_same(source, target):
+            target.unlink(missing_ok=True)
+            _give(source, target)
+            if os.path.lexists(target):
+                brought.identities[relative] = _identity(target)
+
+
+def _give(source: Path, target: Path) -> None:
+    mode = source.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        target.symlink_to(source.readlink())
+        _give_owner(source, target)
+    elif stat.S_ISREG(mode):
+        _give_second_name(source, target)
+
+
+def _is_ours_to_bring(relative: Path, target: Path, brought: Brought) -> bool:
+    """Whether nothing is there, or what we brought: not a file of the archive or of the install command."""
+    known = brought.identities.get(relative)
+    if not os.path.lexists(target):
+        return known is None
+    return _identity(target) == known
+
+
+def _take_away_what_is_gone(paths: TreePaths, brought: Brought) -> None:
+    """Take from the new tree what was brought and is gone: an old lock would keep the application down."""
+    for relative in reversed(list(brought.identities)):
+        target = paths.beside / relative
+        if os.path.lexists(paths.directory / relative) or not os.path.lexists(target):
+            continue
+        if _identity(target) == brought.identities.pop(relative):
+            if _is_folder(target):
+                # Not of a folder that holds what others made.
+                with suppress(OSError):
+                    target.rmdir()
+            else:
+                target.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_dev, status.st_ino
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
+def _is_same(source: Path, target: Path) -> bool:
+    """Whether the new tree has what is there now; a copy is made anew, for the file may have been written."""
+    if source.is_symlink() and target.is_symlink():
+        return source.readlink() == target.readlink()
+    return os.path.lexists(target) and _identity(source) == _identity(target)
 
 
 def _make_parents(paths: TreePaths, relative: Path) -> bool:

@@ -290,6 +290,49 @@ def test_what_the_backup_leaves_out_is_given_to_the_restored_files(
     assert stat.S_IMODE((beside / ".env").stat().st_mode) == 0o600
 
 
+def test_what_changed_of_it_since_then_is_given_again_and_nothing_else_is_touched(
+    profile: ServiceProfile, paths: TreePaths
+) -> None:
+    app, beside = paths.directory, paths.beside
+    for name in ("app.log", "gone.log", "built.log", "unbuilt.log", "uploads.log/a", "removed.log/lock"):
+        put(app / name, "before")
+    (app / "link.log").symlink_to("app.log")
+    put(app / "archived.log", "present")
+    put(beside / "archived.log", "restored")
+    put(app / ".env", "KEY=old")
+    brought = bring_along.fn(profile, paths, True)
+
+    # The application writes on,
+    for name in ("app.log", ".env", "built.log", "unbuilt.log", "archived.log"):
+        put(app / f"{name}-new", "after").replace(app / name)
+    put(app / "made.log", "after")
+    put(app / "uploads.log" / "b", "after")
+    (app / "gone.log").unlink()
+    (app / "removed.log" / "lock").unlink()
+    (app / "removed.log").rmdir()
+    (app / "link.log").unlink()
+    (app / "link.log").symlink_to("made.log")
+    # and the install command makes one file of its own, and deletes another.
+    put(beside / "built.log-new", "built").replace(beside / "built.log")
+    (beside / "unbuilt.log").unlink()
+    for _ in range(2):
+        bring_along.fn(profile, paths, True, brought)
+
+    assert {
+        str(path.relative_to(beside)): path.read_text() for path in beside.rglob("*") if path.is_file()
+    } == {
+        "app.log": "after",
+        "made.log": "after",
+        "link.log": "after",
+        "uploads.log/a": "before",
+        "uploads.log/b": "after",
+        "archived.log": "restored",
+        "built.log": "built",
+        ".env": "after",
+    }
+    assert not (beside / "removed.log").exists()
+
+
 def test_packages_that_a_command_installs_and_an_env_file_that_is_not_wanted_are_not_given(
     service: ServiceProfile, paths: TreePaths
 ) -> None:

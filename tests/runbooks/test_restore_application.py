@@ -145,6 +145,22 @@ def test_dependencies_are_installed_into_the_restored_files_before_they_serve(op
     assert [path.name for path in (operated.application / "node_modules").iterdir()] == ["fresh"]
 
 
+def test_what_the_application_writes_while_dependencies_are_installed_is_kept(operated: Ledger) -> None:
+    uploads = operated.application / "uploads"
+    uploads.mkdir()
+    (uploads / "state.json").write_text("before")
+    operated.change(application={"exclude_from_backup": ["node_modules", "uploads", "*.log"]})
+    operated.must_back_up()
+    # What a busy application does meanwhile: one upload, and one file that it writes anew and renames.
+    writes = f"cd {uploads} && echo made > upload && echo after > state.new && mv state.new state.json"
+    operated.change(application={"install_command": ["sh", "-c", writes]})
+    completed(restore(operated))
+    assert {path.name: path.read_text() for path in uploads.iterdir()} == {
+        "state.json": "after\n",
+        "upload": "made\n",
+    }
+
+
 def test_files_that_are_gone_altogether_come_back(operated: Ledger) -> None:
     saved = {name: content for name, content in files(operated).items() if "node_modules" not in name}
     operated.application.rename(operated.folder / "lost")
