@@ -106,7 +106,7 @@ def finish(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> 
 def undo(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> str:
     """Bring back what was before, however far the run came, and return in words how it is now."""
     if journal.has(STOPPING):
-        said = _change_back(profile, plan, journal)
+        said = _change_back(profile, plan)
     else:
         application_tree.end_processes_beside(plan.paths)
         said = "Nothing was changed."
@@ -115,9 +115,9 @@ def undo(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> st
     return said
 
 
-def _change_back(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> str:
-    if journal.has(STARTING):
-        stop_application(profile)
+def _change_back(profile: ServiceProfile, plan: ApplicationPlan) -> str:
+    # Whoever found the application down after a kill may have started it, from the files that go now.
+    stop_application(profile)
     application_tree.put_back(plan.paths, plan.was_there)
     back = "The files of before are back" if plan.was_there else "The restored files are gone again"
     if not plan.was_running:

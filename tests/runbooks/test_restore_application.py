@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import psutil
 import pytest
 from prefect.client.schemas.objects import State
 
@@ -15,6 +16,7 @@ from deployments.sandbox.stack import Sandbox
 from flows.restore_application import restore_application
 from tasks.application_files import ARCHIVE_KEY
 from tasks.journal import list_open_journals
+from tasks.process_manager import observe_application, start_application, stop_application
 from tests.runbooks.conftest import (
     Children,
     Ledger,
@@ -121,8 +123,6 @@ def test_an_application_that_does_not_start_any_more_is_brought_back(operated: L
 
 def stop_serving(ledger: Ledger) -> None:
     """Let the application read its files again, as a restart at night does."""
-    from tasks.process_manager import start_application, stop_application  # noqa: PLC0415
-
     stop_application.fn(ledger.profile)
     start_application.fn(ledger.profile)
     wait_until(lambda: not is_healthy(ledger))
@@ -365,6 +365,25 @@ def test_killed_while_it_undoes_it_undoes_the_rest(operated: Ledger, children: C
     assert is_healthy(operated)
     assert leftovers(operated) == []
     assert events(operated) == ["began", "settled"]
+
+
+def test_an_application_that_a_person_started_after_a_kill_is_stopped_before_its_files_change_back(
+    operated: Ledger, children: Children
+) -> None:
+    spoilt = spoil(operated)
+    step = "putting the restored files in place"
+    assert children.start(operated, "restore_application", kill_after_step=step).wait() is None
+    (restored,) = operated.folder.glob("application.restore-*")
+    restored.rename(operated.application)
+    start_application.fn(operated.profile)
+    wait_until(lambda: is_healthy(operated))
+    assert "has no set" in failed(restore(operated, wanted_set="nonsense"))
+    assert files(operated) == spoilt
+    (process,) = observe_application.fn(operated.profile).instances
+    assert process.pid is not None
+    assert psutil.Process(process.pid).cwd() == str(operated.application)
+    assert is_healthy(operated)
+    assert leftovers(operated) == []
 
 
 # --- Two at once ---
