@@ -18,7 +18,16 @@ from tasks.records.availability import Restarted
 from tasks.records.process import ProcessStatus
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
-from tasks.service_unit import disable_unit, enable_unit, load_units, observe_unit, put_unit_back, write_unit
+from tasks.service_unit import (
+    disable_unit,
+    enable_unit,
+    is_unit_gone,
+    load_units,
+    observe_unit,
+    put_unit_back,
+    stop_removed_unit,
+    write_unit,
+)
 
 WRITING = "writing the unit"
 ENABLING = "enabling it"
@@ -71,11 +80,12 @@ def undo(profile: ServiceProfile, plan: UnitPlan, journal: Journal) -> str:
     """Make everything what it was before, however far the run came; close the journal and say how it is."""
     said = "Nothing was changed."
     if journal.has(RESTARTING):
-        stop_application(profile)
+        _stop(profile, plan)
     if journal.has(ENABLING) and not plan.was_enabled:
         # Killed before systemd had read the file, it does not know what to disable.
         load_units(profile)
-        disable_unit(profile)
+        if not _is_gone(profile, plan):
+            disable_unit(profile)
     if journal.has(WRITING):
         put_unit_back(plan.path, plan.digest_before)
         load_units(profile)
@@ -86,3 +96,15 @@ def undo(profile: ServiceProfile, plan: UnitPlan, journal: Journal) -> str:
         said += "."
     journal.close(said)
     return said
+
+
+def _stop(profile: ServiceProfile, plan: UnitPlan) -> None:
+    if _is_gone(profile, plan):
+        stop_removed_unit(profile)
+    else:
+        stop_application(profile)
+
+
+def _is_gone(profile: ServiceProfile, plan: UnitPlan) -> bool:
+    """Whether the new unit is away already: a person removed it, or an undo was killed after it had."""
+    return not plan.digest_before and is_unit_gone(profile, plan.path)

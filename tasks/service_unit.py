@@ -107,6 +107,19 @@ def disable_unit(profile: ServiceProfile) -> None:
     _systemd(profile).command("disable")
 
 
+@_ONCE
+def is_unit_gone(profile: ServiceProfile, path: Path) -> bool:
+    """Given a unit's file, return whether it is gone and systemd knows no such unit either."""
+    return not path.exists() and _systemd(profile).read("LoadState") == "not-found"
+
+
+@_ONCE
+def stop_removed_unit(profile: ServiceProfile) -> None:
+    """Given a service whose unit is gone, stop what systemd still runs of it; raise what systemctl says."""
+    if _systemd(profile).read("ActiveState") not in {"inactive", "failed"}:
+        _systemd(profile).command("stop")
+
+
 def _systemd(profile: ServiceProfile) -> Systemd:
     return Systemd(profile.name, profile.application)
 

@@ -60,7 +60,8 @@ def _show(file: Path, wanted: list[str]) -> None:
     failed = unit.get("failed") or (unit.get("pid") and not active)
     state = ("active", "running") if active else ("failed", "failed") if failed else ("inactive", "dead")
     values = {
-        "LoadState": "loaded" if unit else "not-found",
+        # What runs on without its file is not found any more, and can be stopped.
+        "LoadState": "loaded" if unit and not unit.get("lost") else "not-found",
         "ActiveState": state[0],
         "SubState": state[1],
         "MainPID": unit["pid"] if active else 0,
@@ -81,8 +82,11 @@ def _load(folder: Path) -> int:
     """Make the units in memory those of the files, as a manager does that reads them anew."""
     found = {path.stem: path for path in (folder / "system").glob("*.service")}
     for file in folder.glob("*.json"):
-        if _read(file).get("from_file") and file.stem not in found and not _is_alive(_read(file)):
-            file.unlink()
+        if _read(file).get("from_file") and file.stem not in found:
+            if _is_alive(_read(file)):
+                _write(file, {**_read(file), "lost": True})
+            else:
+                file.unlink()
     for name, path in found.items():
         parser = configparser.ConfigParser(interpolation=None, strict=False)
         parser.optionxform = str  # type: ignore[assignment,method-assign]
@@ -94,6 +98,7 @@ def _load(folder: Path) -> int:
             {
                 **(_read(file) if file.exists() else {}),
                 "from_file": True,
+                "lost": False,
                 "command": shlex.split(service["ExecStart"]),
                 "directory": service.get("WorkingDirectory"),
                 "environment": dict([service["Environment"].split("=", 1)])
@@ -150,7 +155,10 @@ def _stop(file: Path) -> int:
             os.kill(unit["pid"], signal.SIGKILL)
             unit |= {"status": int(signal.SIGKILL), "failed": True, "result": "timeout"}
         unit.pop("pid")
-    _write(file, unit)
+    if unit.get("lost"):
+        file.unlink()
+    else:
+        _write(file, unit)
     return 0
 
 
@@ -171,6 +179,9 @@ def _enable(file: Path) -> int:
 
 
 def _disable(file: Path) -> int:
+    if _read(file).get("lost"):
+        print(f"Failed to disable unit: Unit file {file.stem}.service does not exist.", file=sys.stderr)
+        return 1
     _write(file, {**_read(file), "enabled": False})
     return 0
 

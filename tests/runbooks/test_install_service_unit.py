@@ -21,6 +21,7 @@ from deployments.sandbox import systemctl, unit_journal
 from deployments.sandbox.stack import Sandbox
 from flows.install_service_unit import install_service_unit
 from tasks.journal import list_open_journals
+from tests.adapters.test_process_manager import is_gone
 from tests.runbooks.conftest import Children, Ledger, Ledgers, artifacts_of, completed, failed
 from tests.runbooks.walking import events, is_healthy
 
@@ -189,5 +190,40 @@ def test_killed_at_any_step_the_next_run_begins_from_what_was_before(host: Host,
         assert psutil.pid_exists(host.pid() or 2**30), order
         assert list_open_journals(host.ledger.profile) == (), order
         host.ledger.change(application={"entry_file": "server.js"})
+    completed(install(host))
+    assert is_healthy(host.ledger)
+
+
+@pytest.mark.parametrize(
+    ("stopped", "told"), [(True, False), (False, True)], ids=["stopped it first", "told systemd only"]
+)
+def test_a_new_unit_that_a_person_removed_after_a_kill_is_in_nobodys_way(
+    host: Host, children: Children, stopped: bool, told: bool
+) -> None:
+    step = {"kill_when_called": "flows.restarting:await_health"}
+    assert children.start(host.ledger, "install_service_unit", **step).wait() is None
+    pid = host.pid()
+    assert pid is not None
+    if stopped:
+        host.systemctl("stop", "books")
+    host.file.unlink()
+    if told:
+        host.systemctl("daemon-reload")
+    host.ledger.change(application={"entry_file": "gone.js"})
+    assert "gone.js is not there" in failed(install(host))
+    assert list_open_journals(host.ledger.profile) == ()
+    assert is_gone(pid)
+    assert not host.file.exists()
+
+
+def test_an_undo_that_was_killed_after_it_removed_the_new_unit_is_finished(
+    host: Host, children: Children
+) -> None:
+    step = {"kill_after_step": "restarting hard"}
+    assert children.start(host.ledger, "install_service_unit", **step).wait() is None
+    # The first line that it would write is its last act.
+    step = {"kill_when_called": "tasks.journal:append_line"}
+    assert children.start(host.ledger, "install_service_unit", **step).wait() is None
+    assert not host.file.exists()
     completed(install(host))
     assert is_healthy(host.ledger)
