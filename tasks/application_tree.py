@@ -1,6 +1,7 @@
 """The application's folder on its host: observe it, change it for another one, change it back, remove one."""
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -18,8 +19,8 @@ from prefect.cache_policies import NO_CACHE
 from tasks.application_files import list_files
 from tasks.errors import ConfigurationError
 from tasks.host_errors import naming_file
-from tasks.host_folder import sync_folder
-from tasks.records.application_tree import TreeFacts, TreePaths
+from tasks.host_folder import name_user, sync_folder
+from tasks.records.application_tree import OwnedPath, TreeFacts, TreePaths
 from tasks.records.service import ServiceProfile
 
 _OURS = re.compile(r"\.(restore|aside)-[0-9a-f]{12}")
@@ -59,6 +60,8 @@ def observe_tree(profile: ServiceProfile, since: datetime) -> TreeFacts:
             ),
             parent_writable=os.access(directory.parent, os.W_OK | os.X_OK),
             free_bytes=shutil.disk_usage(directory.parent).free,
+            of_another=_find_path_of_another(directory) if is_folder else None,
+            as_root=os.geteuid() == 0,
         )
 
 
@@ -147,6 +150,20 @@ def _list_times(directory: Path, excluded: tuple[str, ...]) -> list[float]:
         if not stat.S_ISDIR(status.st_mode):
             times.append(status.st_mtime)
     return times
+
+
+def _find_path_of_another(directory: Path) -> OwnedPath | None:
+    """Return the first path that does not belong to the worker's user; nobody writes to a link."""
+    walked = os.walk(directory)
+    below = (Path(place, name) for place, folders, files in walked for name in sorted(folders + files))
+    for path in itertools.chain([directory], below):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue
+        if status.st_uid != os.geteuid() and not stat.S_ISLNK(status.st_mode):
+            return OwnedPath(path=path, owner=name_user(status.st_uid))
+    return None
 
 
 def _hash_top_level(directory: Path, excluded: tuple[str, ...]) -> str:

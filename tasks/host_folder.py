@@ -35,14 +35,15 @@ def host_folder(profile: ServiceProfile) -> Path:
     if found.st_uid != os.geteuid():
         # Even root's files there would lock the worker out.
         raise AccessDeniedError(
-            f"{profile.name}: {folder} belongs to the user {_name_user(found.st_uid)}: run this as that user."
+            f"{profile.name}: {folder} belongs to the user {name_user(found.st_uid)}: run this as that user."
         )
     if found.st_mode & 0o077:
         raise ConfigurationError(f"{profile.name}: {folder} is open to others: run chmod 700 on it.")
     return folder
 
 
-def _name_user(user: int) -> str:
+def name_user(user: int) -> str:
+    """Given a user's number, return the name, or the number where this host has none for it."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:

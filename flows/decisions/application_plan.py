@@ -94,6 +94,12 @@ def _list_refusals(facts: ApplicationFacts, paths: TreePaths) -> Iterator[str]:
         yield f"{tree.mounts[0]} is mounted within {tree.directory}: unmount it for the restore."
     if not tree.parent_writable:
         yield f"The worker's user may not write in {tree.directory.parent}: give it the right to."
+    if tree.of_another is not None and not tree.as_root:
+        path, owner = tree.of_another.path, tree.of_another.owner
+        yield (
+            f"{path} belongs to the user {owner}, and only root could give it back to {owner}: let the "
+            "worker run as the user whom all of the files belong to, or restore by hand as root."
+        )
     if left := [name for name in tree.siblings if name in {paths.beside.name, paths.aside.name}]:
         yield (
             f"{tree.directory.parent / left[0]} is there: another restore of this set is at work, or it was "

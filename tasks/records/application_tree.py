@@ -22,12 +22,20 @@ class TreePaths(_Record):
     aside: Path
 
 
+class OwnedPath(_Record):
+    """A path, and the name of the user whom it belongs to."""
+
+    path: Path
+    owner: str
+
+
 class TreeFacts(_Record):
     """What stands at the application's directory; a symlink there was followed.
 
     ``identity`` is "device:inode", and ``top_level`` a hash of the names there, with size and time of the
     files among them; both are empty where nothing stands. ``changed`` counts the files that changed after
-    the set was made. ``siblings`` are the names beside it.
+    the set was made. ``siblings`` are the names beside it. ``of_another`` is the first path that is not the
+    worker's user's, whom ``as_root`` says to be root.
     """
 
     directory: Path
@@ -41,3 +49,5 @@ class TreeFacts(_Record):
     siblings: tuple[str, ...]
     parent_writable: bool
     free_bytes: int
+    of_another: OwnedPath | None
+    as_root: bool

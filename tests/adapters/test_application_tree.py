@@ -18,7 +18,7 @@ from tasks.application_files import list_files, save_application
 from tasks.application_keeping import bring_along
 from tasks.application_unpacking import unpack, unpack_application
 from tasks.errors import ConfigurationError, DamagedSetError, RunbookError, SourceError, StoreFullError
-from tasks.records.application_tree import TreePaths
+from tasks.records.application_tree import OwnedPath, TreePaths
 from tasks.records.backup import ApplicationContent, StoredObject
 from tasks.records.service import ServiceProfile
 from tasks.set_folder import SetFolder, SetLocation
@@ -463,6 +463,28 @@ def test_what_stands_there_is_observed(profile: ServiceProfile, paths: TreePaths
     assert application_tree.observe_tree.fn(profile, LONG_AGO).top_level == found.top_level
     put(paths.directory / "package.json")
     assert application_tree.observe_tree.fn(profile, LONG_AGO).top_level != found.top_level
+
+
+def test_where_all_files_are_the_workers_users_none_is_anothers(
+    profile: ServiceProfile, paths: TreePaths
+) -> None:
+    put(paths.directory / "uploads" / "a")
+    found = application_tree.observe_tree.fn(profile, LONG_AGO)
+    assert (found.of_another, found.as_root) == (None, os.geteuid() == 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_first_path_of_another_user_is_noted_also_where_the_backup_leaves_it_out(
+    profile: ServiceProfile, paths: TreePaths
+) -> None:
+    (paths.directory / "link").symlink_to("nowhere")
+    os.chown(paths.directory / "link", 4321, -1, follow_symlinks=False)
+    log = put(paths.directory / "uploads" / "app.log")
+    os.chown(log, 4321, -1)
+    put(paths.directory / "uploads" / "b")
+    os.chown(paths.directory / "uploads" / "b", 4322, -1)
+    found = application_tree.observe_tree.fn(profile, LONG_AGO).of_another
+    assert found == OwnedPath(path=log, owner="4321")
 
 
 def test_a_missing_directory_a_file_and_a_missing_parent_are_told_apart(

@@ -13,7 +13,7 @@ from flows.decisions.application_plan import (
     plan_application,
 )
 from flows.decisions.drift import find_drift
-from tasks.records.application_tree import TreeFacts
+from tasks.records.application_tree import OwnedPath, TreeFacts
 from tasks.records.backup import ApplicationContent, Consistency, Manifest, StoredObject
 from tasks.records.service import ServiceProfile
 
@@ -75,7 +75,10 @@ TREE = TreeFacts(
     siblings=(),
     parent_writable=True,
     free_bytes=1 << 40,
+    of_another=None,
+    as_root=False,
 )
+UPLOADS = OwnedPath(path=DIRECTORY / "uploads", owner="www-data")
 
 
 def make_facts(
@@ -181,6 +184,10 @@ def test_what_is_there_and_wanted_decides_the_acts(
         (make_facts(mounts=(DIRECTORY,)), "is a mount point"),
         (make_facts(mounts=(DIRECTORY / "uploads",)), "uploads is mounted within /srv/invoice/backend"),
         (make_facts(parent_writable=False), "may not write in /srv/invoice"),
+        (
+            make_facts(of_another=UPLOADS),
+            f"{DIRECTORY}/uploads belongs to the user www-data, and only root could give it back to www-data",
+        ),
         (make_facts(siblings=(BESIDE.name,)), f"{BESIDE} is there"),
         (make_facts(siblings=(ASIDE.name,)), f"{ASIDE} is there"),
         (
@@ -188,13 +195,17 @@ def test_what_is_there_and_wanted_decides_the_acts(
             "needs 2.5 MB beside /srv/invoice/backend, and only 1.0 MB are free",
         ),
     ],
-    ids=["damaged", "empty", "file", "mount", "mounts", "parent", "beside", "aside", "full"],
+    ids=["damaged", "empty", "file", "mount", "mounts", "parent", "owner", "beside", "aside", "full"],
 )
 def test_it_is_refused_in_a_sentence(facts: ApplicationFacts, reason: str) -> None:
     found = plan(facts)
     assert found.refusal is not None
     assert reason in found.refusal
     assert found.refusal.endswith(".")
+
+
+def test_root_gives_every_file_its_owner_so_whose_they_are_is_no_reason_against_it() -> None:
+    assert plan(make_facts(of_another=UPLOADS, as_root=True)).refusal is None
 
 
 def test_a_folder_of_another_set_is_no_reason_against_it() -> None:
