@@ -51,8 +51,7 @@ def corruption_recovery(
         dry_run: Show the plan, and stop.
     """
     profile, run = load_service(service), observe_run()
-    if not dry_run:
-        settle(profile, run, RUNBOOK)
+    settle(profile, run, RUNBOOK, dry_run=dry_run)
     server = open_swap_server(profile)
     state = backup_sets.observe_repository(profile, read_clock())
     facts = observe(profile, server, required(choose_set_before(state, damaged_since)))

@@ -48,8 +48,7 @@ def restore_database(
         dry_run: Show the sets and the plan, and stop.
     """
     profile, run = load_service(service), observe_run()
-    if not dry_run:
-        settle(profile, run, RUNBOOK)
+    settle(profile, run, RUNBOOK, dry_run=dry_run)
     server = open_swap_server(profile)
     state = backup_sets.observe_repository(profile, read_clock())
     publish_history(service, state.sets, profile.zone, runbook=RUNBOOK)

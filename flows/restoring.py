@@ -14,9 +14,9 @@ from tasks.application_commands import run_application_command
 from tasks.artifacts import publish_done
 from tasks.errors import DamagedSetError, RefusedError, RunbookError, UnreachableError
 from tasks.http_probe import await_health, probe_login
-from tasks.journal import Journal
+from tasks.journal import Journal, list_open_journals
 from tasks.leases import HeldLease
-from tasks.mutation import read_begun_plan, settling
+from tasks.mutation import read_begun_plan, refuse_half_done, settling
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.records.backup import Manifest
 from tasks.records.service import ServiceProfile
@@ -29,11 +29,18 @@ from tasks.verification import reread_set
 def observe(profile: ServiceProfile, server: SwapServer, set_id: str) -> RestoreFacts:
     """Given a set, read all of it back, and look at what is there now."""
     manifest = backup_sets.read_manifest(profile, set_id)
-    return _look(server, manifest, reread_set(profile, manifest))
+    findings = reread_set(profile, manifest)
+    # Before the databases: whose journal is closed by then has left none behind.
+    half_done = list_open_journals(profile)
+    return _look(server, manifest, findings, half_done)
 
 
-def _look(server: SwapServer, manifest: Manifest, findings: tuple[str, ...]) -> RestoreFacts:
-    return RestoreFacts(manifest, findings, server.real, server.identify(), server.list_databases())
+def _look(
+    server: SwapServer, manifest: Manifest, findings: tuple[str, ...], half_done: tuple[str, ...]
+) -> RestoreFacts:
+    return RestoreFacts(
+        manifest, findings, server.real, server.identify(), server.list_databases(), half_done
+    )
 
 
 def required(chosen: str | Refusal) -> str:
@@ -61,8 +68,11 @@ def apply_restore(
     return said
 
 
-def settle(profile: ServiceProfile, run: Run, runbook: str) -> None:
-    """Finish or undo what a killed run of this runbook left."""
+def settle(profile: ServiceProfile, run: Run, runbook: str, *, dry_run: bool) -> None:
+    """Finish or undo what a killed run of this runbook left; a dry run is refused until that is done."""
+    if dry_run:
+        refuse_half_done(profile, runbook)
+        return
     with settling(profile, run, runbook) as journal:
         if journal is not None:
             put_back(profile, open_swap_server(profile), journal)
@@ -103,7 +113,8 @@ def _recheck(profile: ServiceProfile, server: SwapServer, plan: RestorePlan) -> 
     """Raise if what the plan rests on has changed since it was shown; return the set's manifest."""
     manifest = backup_sets.read_manifest(profile, plan.set_id)
     # What the set holds was read back before the plan was shown, and is again while it is restored.
-    facts = _look(server, manifest, ())
+    # Nobody else is under way: the service is held.
+    facts = _look(server, manifest, (), ())
     fresh = plan_restore(profile, facts, "" if plan.saves_first else profile.name, plan.runbook)
     if (drift := find_drift(plan, fresh)) is not None:
         raise RefusedError(f"{profile.name}: {drift}")

@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 
 from tasks.credentials import resolve
 from tasks.errors import ConfigurationError, RefusedError, SourceError
-from tasks.journal import Journal
+from tasks.journal import Journal, JournalEntry
 from tasks.mongodb import Client, connect, translated
 from tasks.mongodb_collections import fill_collection, make_collection, make_indexes, wake_expiry
 from tasks.mongodb_dump import ContentHash
@@ -50,14 +50,17 @@ def swap_in(admin_url: Reference, real: str, beside: str, aside: str, journal: J
 def swap_back(admin_url: Reference, real: str, beside: str, aside: str, journal: Journal) -> None:
     """Given a swap wherever it stopped, undo it: afterwards ``real`` holds exactly the old collections.
 
-    After a kill it goes on where it was; a swap that never began is no error. Raise ``SourceError`` if a copy
-    is not like its source, which then is still there.
+    After a kill it goes on where it was; a swap that never began is no error. Raise ``RefusedError`` if what
+    was set aside is gone, and move nothing; ``SourceError`` if a copy is not like its source, which then is
+    still there.
     """
     if not journal.has("setting-aside"):
         return
     _require_same_names(journal, {"real": real, "beside": beside, "aside": aside})
     moved_in = journal.has("moving-in")
     with connect(resolve(admin_url), patient=True) as client:
+        if not journal.has("putting-back"):
+            _require_set_aside(client, journal, real, aside)
         if not journal.has("moving-out") and not journal.has("putting-back"):
             _settle(client, journal, *((beside, real) if moved_in else (real, aside)))
         if moved_in:
@@ -93,6 +96,21 @@ def _require_empty(client: Client, aside: str) -> None:
         raise RefusedError(
             f"The old data cannot be set aside into {aside}, which holds {shapes[0].name} already: see whose "
             "it is, and drop it."
+        )
+
+
+def _require_set_aside(client: Client, journal: Journal, real: str, aside: str) -> None:
+    """Nothing makes way for old data that is not there to come back."""
+    kept = {shape.name for shape in list_shapes(client, aside)}
+    if not journal.has("moving-in"):
+        # Killed before it was dropped from there, it is whole there.
+        kept |= {shape.name for shape in list_shapes(client, real)}
+    moved = {"source": real, "target": aside}.items()
+    was = {entry.facts["collection"] for entry in _copied(journal) if moved <= entry.facts.items()}
+    if gone := sorted(was - kept):
+        raise RefusedError(
+            f"The old data that was set aside into {aside} is not there any more ({', '.join(gone)}): "
+            f"nothing was moved or dropped. Put it back there, and start {journal.runbook} again."
         )
 
 
@@ -159,7 +177,11 @@ def _settle(client: Client, journal: Journal, source: str, target: str) -> None:
 
 def _is_copied(journal: Journal, collection: str, source: str, target: str) -> bool:
     move = {"collection": collection, "source": source, "target": target}
-    return any(entry.step == _COPIED and move.items() <= entry.facts.items() for entry in journal.entries)
+    return any(move.items() <= entry.facts.items() for entry in _copied(journal))
+
+
+def _copied(journal: Journal) -> list[JournalEntry]:
+    return [entry for entry in journal.entries if entry.step == _COPIED]
 
 
 def _copy(

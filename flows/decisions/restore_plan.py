@@ -33,7 +33,8 @@ class RestoreFacts:
     """What a restore's plan is made of.
 
     ``findings`` are what is wrong with the set, read back in full. ``identity`` changes when the real
-    database becomes another one, and is "missing" when there is none.
+    database becomes another one, and is "missing" when there is none. ``half_done`` are the runbooks that are
+    under way, or were killed: what they have not finished stands in a journal.
     """
 
     manifest: Manifest
@@ -41,6 +42,7 @@ class RestoreFacts:
     real: str
     identity: str
     databases: tuple[str, ...]
+    half_done: tuple[str, ...] = ()
 
 
 def plan_restore(
@@ -167,12 +169,25 @@ def _refuse(profile: ServiceProfile, facts: RestoreFacts, beside: str, nothing_t
         f"nothing_to_save is '{nothing_to_save}': type {service} there, or leave it empty.": (
             nothing_to_save not in {"", service}
         ),
-        f"The database {''.join(aside[:1])} is there: an earlier restore put it aside, and its journal is "
-        f"gone. It may be the only copy of what {facts.real} was: see what it holds, and rename or drop it "
-        "by hand.": aside,
+        _say_aside(aside[0], facts) if aside else "": aside,
         scratch.reason if scratch is not None else "": scratch,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _say_aside(name: str, facts: RestoreFacts) -> str:
+    """Old data that no journal knows of is a person's to judge; what one may know of is not."""
+    if facts.half_done:
+        runbook = facts.half_done[0]
+        return (
+            f"The database {name} is there, and {runbook} is under way or was killed: it may be the only "
+            f"copy of what {facts.real} was. Leave it alone, and start {runbook} again: it waits for one "
+            "that is under way, and puts right what a killed one left."
+        )
+    return (
+        f"The database {name} is there: an earlier restore put it aside, and its journal is gone. It may be "
+        f"the only copy of what {facts.real} was: see what it holds, and rename or drop it by hand."
+    )
 
 
 def _leftovers(service: str, databases: Sequence[str]) -> tuple[str, ...]:

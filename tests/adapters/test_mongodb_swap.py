@@ -301,6 +301,34 @@ def test_a_place_for_the_old_data_that_is_taken_is_refused(swap: Swap) -> None:
     assert _entries(swap) == ()
 
 
+@pytest.mark.parametrize("lost", ["all", "one"])
+def test_old_data_that_is_gone_is_not_waited_for_with_the_new_data_moved_away(swap: Swap, lost: str) -> None:
+    fill_small(swap)
+    assert not swap.swap_in()
+    aside = swap.client[swap.names[2]]
+    if lost == "all":
+        swap.client.drop_database(aside.name)
+    else:
+        aside.drop_collection("oldOnly")
+    before, lines = swap.facts(), _entries(swap)
+    with pytest.raises(RefusedError, match=rf"{aside.name} is not there any more.*nothing was moved"):
+        swap.swap_back()
+    assert_same(before, swap.facts())
+    assert _entries(swap) == lines
+
+
+def test_what_was_put_aside_while_its_source_was_still_there_may_be_gone_from_aside(swap: Swap) -> None:
+    fill_small(swap)
+    old, new, _ = swap.facts()
+    moment = 0
+    while swap.swap_in(kill_before=moment) and "copied" not in _entries(swap):
+        moment += 1
+    # The copy is put down, and its source not dropped yet.
+    swap.client.drop_database(swap.names[2])
+    assert not swap.swap_back()
+    assert_same((old, new, ()), swap.facts())
+
+
 def test_a_swap_that_is_being_undone_is_not_gone_on_with(swap: Swap) -> None:
     fill_small(swap)
     swap.swap_in()

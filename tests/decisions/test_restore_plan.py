@@ -165,6 +165,17 @@ def test_what_must_not_be_restored_is_refused_in_a_sentence(
     assert refusal.endswith(".")
 
 
+def test_old_data_that_a_journal_may_know_is_nobodys_to_drop() -> None:
+    changed = facts(databases=("invoice", f"{ASIDE}00000000"), half_done=("corruption-recovery",))
+    refusal = plan_restore(profile(), changed, "").refusal
+    assert refusal is not None
+    assert f"{ASIDE}00000000 is there, and corruption-recovery is under way or was killed" in refusal
+    assert "Leave it alone, and start corruption-recovery again" in refusal
+    assert "drop" not in refusal
+    # Without old data in the way the plan stands: who applies it waits for the other.
+    assert plan_restore(profile(), facts(half_done=("corruption-recovery",)), "").refusal is None
+
+
 def test_a_database_of_another_service_is_neither_dropped_nor_in_the_way() -> None:
     foreign = ("restore_other_20261120t020000_00000000", "aside_other_20261120t020000_00000000")
     plan = plan_restore(profile(), facts(databases=foreign), "")

@@ -163,6 +163,8 @@ def test_killed_at_any_step_where_nothing_is_damaged_a_rerun_starts_the_applicat
         if examining in order.values():
             assert not is_healthy(operated)
             # Another runbook that would change the service refuses until that is put right.
+            said = failed(operated.recover(dry_run=True))
+            assert "a corruption-recovery is under way, or was killed and left something half done" in said
             said = failed(operated.restore())
             assert "a corruption-recovery was killed and left something half done" in said
             assert "nothing is damaged" in completed(operated.recover())

@@ -326,6 +326,27 @@ def test_killed_at_any_step_a_rerun_ends_with_exactly_the_old_or_exactly_the_new
         assert leftovers(ledger) == set(), step
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_nobody_is_told_to_drop_the_old_data_that_a_killed_run_put_aside(
+    ledgers: Ledgers, sandbox: Sandbox, children: Children, kind: Kind
+) -> None:
+    ledger = operate(ledgers, sandbox, kind)
+    spoilt = spoil(ledger)
+    killed = children.start(ledger, "restore_database", kill_after_step="moved-in")
+    assert killed.wait() is None
+
+    said = failed(ledger.restore(dry_run=True))
+    assert "a restore-database is under way, or was killed and left something half done" in said
+    for dry_run in (True, False):
+        said = failed(ledger.recover(dry_run=dry_run))
+        assert "restore-database is under way or was killed" in said
+        assert "Leave it alone, and start restore-database again" in said
+
+    failed(ledger.restore(wanted_set="nonsense"))
+    assert ledger.database.hash_content() == spoilt
+    assert leftovers(ledger) == set()
+
+
 # --- Two at once ---
 
 
