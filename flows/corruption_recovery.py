@@ -9,7 +9,8 @@ from prefect.states import Completed
 
 from flows.decisions.corruption import choose_set_before, plan_recovery
 from flows.decisions.restore_plan import RestorePlan, plan_restore
-from flows.restoring import apply_restore, observe, put_back, putting_back, required, settle
+from flows.restore_settling import settle
+from flows.restoring import apply_restore, observe, put_back, putting_back, required
 from tasks import backup_sets
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_findings, publish_runbook_plan
@@ -51,7 +52,7 @@ def corruption_recovery(
         dry_run: Show the plan, and stop.
     """
     profile, run = load_service(service), observe_run()
-    settle(profile, run, RUNBOOK, dry_run=dry_run)
+    settle(profile, run, RUNBOOK, nothing_to_save=nothing_to_save, dry_run=dry_run)
     server = open_swap_server(profile)
     state = backup_sets.observe_repository(profile, read_clock())
     facts = observe(profile, server, required(choose_set_before(state, damaged_since)))

@@ -8,7 +8,8 @@ from prefect.states import Completed
 
 from flows.decisions.drill_plan import choose_set
 from flows.decisions.restore_plan import plan_restore
-from flows.restoring import apply_restore, observe, required, settle
+from flows.restore_settling import settle
+from flows.restoring import apply_restore, observe, required
 from tasks import backup_sets
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_history, publish_runbook_plan
@@ -48,7 +49,7 @@ def restore_database(
         dry_run: Show the sets and the plan, and stop.
     """
     profile, run = load_service(service), observe_run()
-    settle(profile, run, RUNBOOK, dry_run=dry_run)
+    settle(profile, run, RUNBOOK, nothing_to_save=nothing_to_save, dry_run=dry_run)
     server = open_swap_server(profile)
     state = backup_sets.observe_repository(profile, read_clock())
     publish_history(service, state.sets, profile.zone, runbook=RUNBOOK)

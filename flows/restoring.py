@@ -16,13 +16,13 @@ from tasks.errors import DamagedSetError, RefusedError, RunbookError, Unreachabl
 from tasks.http_probe import await_health, probe_login
 from tasks.journal import Journal, list_open_journals
 from tasks.leases import HeldLease
-from tasks.mutation import read_begun_plan, refuse_half_done, settling
+from tasks.mutation import read_begun_plan
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.records.backup import Manifest
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
 from tasks.safety_backup import save_what_is_there
-from tasks.swapping import SwapServer, open_swap_server
+from tasks.swapping import SwapServer
 from tasks.verification import reread_set
 
 
@@ -66,16 +66,6 @@ def apply_restore(
     publish_done(plan, said, journal.entries, profile.zone)
     journal.close(said)
     return said
-
-
-def settle(profile: ServiceProfile, run: Run, runbook: str, *, dry_run: bool) -> None:
-    """Finish or undo what a killed run of this runbook left; a dry run is refused until that is done."""
-    if dry_run:
-        refuse_half_done(profile, runbook)
-        return
-    with settling(profile, run, runbook) as journal:
-        if journal is not None:
-            put_back(profile, open_swap_server(profile), journal)
 
 
 def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> str:
@@ -149,8 +139,9 @@ def _swap_and_prove(  # noqa: PLR0913, PLR0917  all that a swap rests on
     moved = server.observe_moved(manifest, backup_sets.locate_set(profile, plan.set_id))
     if moved is not None:
         _require_same(plan.real, manifest, compare_restored(manifest, moved))
-    journal.write("starting")
     run_application_command(profile, profile.application.migrate_command, "migrate the database")
+    # From here on users may write into it: after a kill it is saved, or proven, and not just undone.
+    journal.write("starting")
     start_application(profile)
     await_health(profile)
     if (problem := probe_login(profile)) is not None:
@@ -191,7 +182,7 @@ def putting_back(profile: ServiceProfile, server: SwapServer, journal: Journal) 
         except RunbookError as error:
             raise RunbookError(
                 f"{failure} Putting things back failed as well: {error} When that is mended, start "
-                f"{journal.runbook} again: it goes on putting back."
+                f"{journal.runbook} again: it puts that right first."
             ) from failure
         raise type(failure)(f"{failure} {outcome}") from failure
     except BaseException:

@@ -347,6 +347,86 @@ def test_nobody_is_told_to_drop_the_old_data_that_a_killed_run_put_aside(
     assert leftovers(ledger) == set()
 
 
+PROVING = "flows.restoring:probe_login"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_users_wrote_into_the_restored_data_of_a_killed_run_stays_where_the_application_works_with_it(
+    ledgers: Ledgers, sandbox: Sandbox, children: Children, kind: Kind
+) -> None:
+    ledger = operate(ledgers, sandbox, kind)
+    saved, listing = ledger.database.hash_content(), ledger.sets()
+    spoil(ledger)
+    parameters = {"service": "ledger", "nothing_to_save": "ledger"}
+    killed = children.start(ledger, "restore_database", parameters=parameters, kill_when_called=PROVING)
+    assert killed.wait() is None
+    assert is_healthy(ledger)
+    assert ledger.database.hash_content() == saved
+
+    written = spoil(ledger)
+    with clients(ledger) as answers:
+        ledger.restore(wanted_set="nonsense")
+
+    assert set(answers) == {200}
+    assert ledger.database.hash_content() == written
+    assert ledger.sets() == listing
+    assert is_healthy(ledger)
+    assert leftovers(ledger) == set()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_users_wrote_into_the_restored_data_of_a_killed_run_is_saved_before_the_old_data_returns(
+    ledgers: Ledgers, sandbox: Sandbox, children: Children, kind: Kind
+) -> None:
+    ledger = operate(ledgers, sandbox, kind)
+    spoilt, listing = spoil(ledger), set(ledger.sets())
+    parameters = {"service": "ledger", "nothing_to_save": "ledger"}
+    killed = children.start(ledger, "restore_database", parameters=parameters, kill_when_called=PROVING)
+    assert killed.wait() is None
+
+    written = spoil(ledger)
+    ledger.change(application={"login": {"user": "nobody"}})
+    failed(ledger.restore(wanted_set="nonsense"))
+
+    assert ledger.database.hash_content() == spoilt
+    assert is_healthy(ledger)
+    assert leftovers(ledger) == set()
+    (safety,) = set(ledger.sets()) - listing
+    ledger.change(application={"login": {"user": "owner 7"}})
+    completed(ledger.restore(wanted_set=safety, nothing_to_save="ledger"))
+    assert ledger.database.hash_content() == written
+
+
+def test_what_users_wrote_and_cannot_be_saved_is_not_undone_unless_somebody_says_so(
+    ledgers: Ledgers, sandbox: Sandbox, children: Children
+) -> None:
+    ledger = ledgers.make("postgresql")
+    database = cast("PostgresqlDatabase", ledger.database)
+    with database.limited_role() as (role, url):
+        ledger.write_env(url)
+        ledger.operate(sandbox)
+        ledger.must_back_up()
+        spoil(ledger)
+        database.execute(f"GRANT SELECT ON stray TO {role}")
+        spoilt = database.hash_content()
+        killed = children.start(ledger, "restore_database", kill_when_called=PROVING)
+        assert killed.wait() is None
+
+        written = spoil(ledger)
+        ledger.change(application={"login": {"user": "nobody"}})
+        said = failed(ledger.restore())
+        assert "what was written into it since cannot be saved" in said
+        assert "Nothing was put back, and the application is started again." in said
+        assert "type ledger in nothing_to_save" in said
+        assert database.hash_content() == written
+        wait_until(lambda: is_healthy(ledger))
+
+        failed(ledger.restore(wanted_set="nonsense", nothing_to_save="ledger"))
+        assert database.hash_content() == spoilt
+        assert is_healthy(ledger)
+        assert leftovers(ledger) == set()
+
+
 # --- Two at once ---
 
 
