@@ -52,7 +52,8 @@ def corruption_recovery(
         dry_run: Show the plan, and stop.
     """
     profile, run = load_service(service), observe_run()
-    settle(profile, run, RUNBOOK, nothing_to_save=nothing_to_save, dry_run=dry_run)
+    if finished := settle(profile, run, RUNBOOK, nothing_to_save=nothing_to_save, dry_run=dry_run):
+        return Completed(message=finished)
     server = open_swap_server(profile)
     state = backup_sets.observe_repository(profile, read_clock())
     facts = observe(profile, server, required(choose_set_before(state, damaged_since)))

@@ -40,7 +40,8 @@ def restore_database(
     real one's place; run the migrations; start; prove it by health and a login; drop the old data.
 
     Rollback: until the swap nothing is changed; after it, any failure swaps the old data back and starts the
-    application. A killed run is undone by the next one, which then goes on.
+    application. A killed run is undone by the next one, which then goes on, or finished by it where the new
+    data is proven.
 
     Args:
         service: The service's name, as in its profile.
@@ -49,7 +50,8 @@ def restore_database(
         dry_run: Show the sets and the plan, and stop.
     """
     profile, run = load_service(service), observe_run()
-    settle(profile, run, RUNBOOK, nothing_to_save=nothing_to_save, dry_run=dry_run)
+    if finished := settle(profile, run, RUNBOOK, nothing_to_save=nothing_to_save, dry_run=dry_run):
+        return Completed(message=finished)
     server = open_swap_server(profile)
     state = backup_sets.observe_repository(profile, read_clock())
     publish_history(service, state.sets, profile.zone, runbook=RUNBOOK)

@@ -24,23 +24,33 @@ SAVED = "saved-before-putting-back"
 
 def settle(
     profile: ServiceProfile, run: Run, runbook: str, *, nothing_to_save: str = "", dry_run: bool = False
-) -> None:
+) -> str:
     """Finish or undo what a killed run of this runbook left; a dry run is refused until that is done.
+
+    Where it was finished, return the sentence that says so, which ends this run: to restore once more would
+    throw away what users wrote since. Return an empty text where nothing is left of it.
 
     What users may have written into the restored data is saved before the old data returns. Raise
     ``RefusedError`` if it cannot be, unless ``nothing_to_save`` is the service's name.
     """
     if dry_run:
         refuse_half_done(profile, runbook)
-        return
+        return ""
     with settling(profile, run, runbook) as journal:
         if journal is None:
-            return
+            return ""
         plan = read_begun_plan(journal, RestorePlan)
         if journal.has("moved-in") and not (journal.has("proven") or journal.has("put-back")):
             needed = nothing_to_save != profile.name
             _prove_or_save(profile, run, plan, journal, needed=needed)
+        finished = journal.has("proven")
         put_back(profile, open_swap_server(profile), journal)
+    if not finished:
+        return ""
+    return (
+        f"{profile.name}: a killed {runbook} is finished: the database {plan.real} is set {plan.set_id}, "
+        "live and proven. Nothing else was done; start it again to restore once more."
+    )
 
 
 def _prove_or_save(

@@ -61,7 +61,7 @@ def apply_restore(
             holding = backup_sets.hold_repository(profile, purpose=plan.runbook, holder=run.name)
             with holding as lease:
                 saved = _swap_and_prove(profile, server, plan, manifest, journal, lease)
-        server.drop(plan.aside)
+        drop_old(profile, server, plan)
     said = say_restored(plan, manifest, saved, journal.entries[-1].at - _stopped_at(journal))
     publish_done(plan, said, journal.entries, profile.zone)
     journal.close(said)
@@ -72,7 +72,7 @@ def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> s
     """Undo what the journal says, or finish it once the new data was proven; say which, and close it."""
     plan = read_begun_plan(journal, RestorePlan)
     if journal.has("proven"):
-        server.drop(plan.aside)
+        drop_old(profile, server, plan)
         journal.close("The new data had been proven: it stays, and what was left of the old was dropped.")
         return journal.outcome
     stopping = journal.find("stopping")
@@ -83,6 +83,18 @@ def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> s
     server.drop(plan.beside)
     journal.close("The data is as it was." + _start_again(profile, stopping.facts if stopping else None))
     return journal.outcome
+
+
+def drop_old(profile: ServiceProfile, server: SwapServer, plan: RestorePlan) -> None:
+    """Drop the old data: the new is proven, and stays whatever becomes of the old."""
+    try:
+        server.drop(plan.aside)
+    except RunbookError as error:
+        raise RunbookError(
+            f"{profile.name}: the database {plan.real} is set {plan.set_id} again, live and proven, but the "
+            f"old data in {plan.aside} could not be dropped: {error} When that is mended, start "
+            f"{plan.runbook} again: it drops the old data and does nothing else."
+        ) from error
 
 
 def _start_again(profile: ServiceProfile, stopping: dict[str, Any] | None) -> str:

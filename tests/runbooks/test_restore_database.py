@@ -319,7 +319,9 @@ def test_killed_at_any_step_a_rerun_ends_with_exactly_the_old_or_exactly_the_new
             assert set(steps_of_the_newest_run(ledger)) == other
         else:
             # A run that does nothing of its own: only what the killed one left is put right.
-            failed(ledger.restore(wanted_set="nonsense"))
+            state = ledger.restore(wanted_set="nonsense")
+            said = completed(state) if step == "proven" else failed(state)
+            assert ("live and proven" in said) is (step == "proven"), step
             expected = saved if step in {"proven", "closed"} else spoilt
             assert ledger.database.hash_content() == expected, step
         assert is_healthy(ledger), step
@@ -365,8 +367,11 @@ def test_what_users_wrote_into_the_restored_data_of_a_killed_run_stays_where_the
 
     written = spoil(ledger)
     with clients(ledger) as answers:
-        ledger.restore(wanted_set="nonsense")
+        # And is not thrown away by a second restore that nobody wants any more.
+        said = completed(ledger.restore(nothing_to_save="ledger"))
 
+    assert f"is set {listing[-1]}, live and proven" in said
+    assert "start it again to restore once more" in said
     assert set(answers) == {200}
     assert ledger.database.hash_content() == written
     assert ledger.sets() == listing
@@ -395,6 +400,31 @@ def test_what_users_wrote_into_the_restored_data_of_a_killed_run_is_saved_before
     ledger.change(application={"login": {"user": "owner 7"}})
     completed(ledger.restore(wanted_set=safety, nothing_to_save="ledger"))
     assert ledger.database.hash_content() == written
+
+
+def test_old_data_that_cannot_be_dropped_does_not_hide_that_the_new_is_live_and_proven(
+    ledgers: Ledgers, sandbox: Sandbox
+) -> None:
+    ledger = operate(ledgers, sandbox, "postgresql")
+    database = cast("PostgresqlDatabase", ledger.database)
+    saved, (wanted,) = database.hash_content(), ledger.sets()
+    spoil(ledger)
+    # PostgreSQL drops no template, under whatever name.
+    database.execute(f'ALTER DATABASE "{database.name}" IS_TEMPLATE true')
+
+    said = failed(ledger.restore(nothing_to_save="ledger"))
+    (aside,) = leftovers(ledger) - {"restore-database"}
+    assert f"is set {wanted} again, live and proven, but the old data in {aside} could not be dropped" in said
+    assert "start restore-database again" in said
+    assert is_healthy(ledger)
+
+    written = spoil(ledger)
+    assert written != saved
+    assert aside in failed(ledger.restore())
+    database.execute(f'ALTER DATABASE "{aside}" IS_TEMPLATE false')
+    assert "live and proven" in completed(ledger.restore())
+    assert database.hash_content() == written
+    assert leftovers(ledger) == set()
 
 
 def test_what_users_wrote_and_cannot_be_saved_is_not_undone_unless_somebody_says_so(
