@@ -27,10 +27,10 @@ _LONGEST: Final = 200
 _BY_CODE: Final[dict[int, Judgement]] = {
     **dict.fromkeys((18, 11, 8000), ("refuses the password", "refuses the user or the password of the URL")),
     **dict.fromkeys((13,), ("does not allow it", "does not allow this user what the application does")),
-    **dict.fromkeys((91, 11600, 11602), ("is starting or stopping", "is shutting down")),
+    **dict.fromkeys((91, 11600), ("is starting or stopping", "is shutting down")),
     **dict.fromkeys(
-        (189, 10107, 10058, 13435, 13436),
-        ("is starting or stopping", "has no primary: its members are electing one, or cannot"),
+        (189, 10107, 10058, 11602, 13435, 13436),
+        ("has no primary", "has no primary: its members are electing one, or cannot"),
     ),
     50: ("does not answer", "answers, but takes longer than it may"),
 }

@@ -172,7 +172,7 @@ def _ask(client: Client, facts: DatabaseFacts, database: str, may_look: threadin
     if not greeting.get("isWritablePrimary", greeting.get("ismaster")):
         # Asked directly: a client that looks for the primary would not have come here.
         problem = f"{facts.where} has no primary at that address: reads may work, writes are refused."
-        return facts.model_copy(update={"state": "is starting or stopping", "problem": problem})
+        return facts.model_copy(update={"state": "has no primary", "problem": problem})
     if not stored:
         return facts
     waiting = threading.Timer(_MOMENT_SECONDS, may_look.set)

@@ -154,6 +154,16 @@ RULES: tuple[Rule, ...] = (
         explains=FOLLOWS,
     ),
     Rule(
+        "database without a primary",
+        "I15",
+        "database",
+        read_state("has no primary", title="{where} has no primary: what runs there takes no writes."),
+        proof="the server answers that it is no primary, or none of those that the URL names is one",
+        advice="Wait a minute for the election. If none is elected, see rs.status(), and whether the "
+        "URL names all members and replicaSet: with directConnection it asks one member, primary or not.",
+        explains=FOLLOWS,
+    ),
+    Rule(
         "database unreachable",
         "I15",
         "database",

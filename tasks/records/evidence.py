@@ -117,6 +117,7 @@ DatabaseState = Literal[
     "has no such database",
     "has no connection left",
     "is starting or stopping",
+    "has no primary",
     "does not allow it",
     "refuses otherwise",
 ]

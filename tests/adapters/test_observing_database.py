@@ -404,8 +404,9 @@ def test_a_postgresql_server_that_shuts_down_says_so(service: Service) -> None:
     [
         (11600, "is starting or stopping", "is shutting down"),
         (91, "is starting or stopping", "is shutting down"),
-        (13436, "is starting or stopping", "has no primary"),
-        (10107, "is starting or stopping", "has no primary"),
+        (13436, "has no primary", "electing one"),
+        (10107, "has no primary", "electing one"),
+        (11602, "has no primary", "electing one"),
         (13, "does not allow it", "does not allow this user"),
         (18, "refuses the password", "the password of the URL"),
         (50, "does not answer", "takes longer"),
@@ -415,7 +416,7 @@ def test_a_postgresql_server_that_shuts_down_says_so(service: Service) -> None:
 def test_what_mongodb_answers_is_told_by_its_code(code: int, state: str, said: str) -> None:
     answer = {"ok": 0, "code": code, "errmsg": "its own words"}
     error: PyMongoError = OperationFailure("its own words", code, answer)
-    if code in {91, 11600, 13436, 10107}:
+    if code in {91, 11600, 11602, 13436, 10107}:
         error = NotPrimaryError("its own words", answer)
     with closing(MongoClient[dict[str, Any]](connect=False)) as client:
         found, problem = judge_refusal("It", error, client)
@@ -433,7 +434,7 @@ def test_a_mongodb_server_that_is_no_primary_takes_no_writes(service: Service) -
             service.observe(service.url.replace("directConnection=true", "replicaSet=secantus")),
         )
         wait_until(lambda: client.admin.command("hello")["isWritablePrimary"])
-    assert (direct.state, found.state) == ("is starting or stopping", "is starting or stopping")
+    assert (direct.state, found.state) == ("has no primary", "has no primary")
     assert "no primary" in str(direct.problem)
     assert "no primary" in str(found.problem)
 

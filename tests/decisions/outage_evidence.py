@@ -385,6 +385,12 @@ FAULTS: dict[str, Fault] = {
     "database starting": Fault(
         "database down", SICK | {"database": database("is starting or stopping")}, "127.0.0.1:27017"
     ),
+    "database without a primary": Fault(
+        "database without a primary",
+        SICK | {"database": database("has no primary"), "logs": log("database connection failed")},
+        "has no primary",
+        consequences=("answers with errors",),
+    ),
     "database unreachable": Fault(
         "database unreachable",
         SICK | {"database": database("does not answer")},
