@@ -1,5 +1,7 @@
 """Causes at the application's port: somebody else has it, or it is another one."""
 
+from contextlib import suppress
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from flows.decisions.diagnosis_reading import (
@@ -58,10 +60,13 @@ def read_left_behind(evidence: Evidence, profile: ServiceProfile) -> Finding | N
 
 
 def read_wrong_port(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
-    """Does it listen on another port than the one it is asked at?"""
+    """Does it listen on another port than the one it is asked at, on this host itself?"""
     port, asked = known(evidence.port), urlsplit(profile.application.health_url)
     expected = asked.port or (443 if asked.scheme == "https" else 80)
     if port is None or port.port == expected or not any(holder.ours for holder in port.holders):
+        return None
+    # A proxy, elsewhere or here, has a port of its own: who is asked there is no application of ours.
+    if not _is_here(asked.hostname) or evidence.health.answers[-1].failure != "refused":
         return None
     variable = profile.application.port_variable
     return Finding(
@@ -73,6 +78,14 @@ def read_wrong_port(evidence: Evidence, profile: ServiceProfile) -> Finding | No
         ),
         certainty="likely",
     )
+
+
+def _is_here(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ip_address(host or "").is_loopback
+    return False
 
 
 def _name_holder(holder: PortHolder) -> str:
@@ -92,7 +105,7 @@ RULES: tuple[Rule, ...] = (
         "I14",
         "configuration",
         read_wrong_port,
-        proof="the application listens on another port than that of its health URL",
+        proof="nobody listens on the port of a health URL of this host, and the application does on another",
         advice="Correct the port in the env file, or in the profile and the proxy, then restart.",
         explains=("answers with errors", "hanging", "not listening", "port taken"),
     ),

@@ -255,6 +255,19 @@ def test_a_wrong_clock_of_ours_explains_a_certificate_that_seems_to_have_ended()
     assert {cause.name for cause in found.consequences} == {"certificate expired", "public way broken"}
 
 
+@pytest.mark.parametrize("url", ["https://api.example.com/health", "http://127.0.0.1/health"])
+def test_a_proxy_in_front_of_it_has_a_port_of_its_own(url: str) -> None:
+    application = PROFILE.application.model_copy(update={"health_url": url})
+    behind_a_proxy = PROFILE.model_copy(update={"application": application})
+    healthy = diagnose(evidence(), behind_a_proxy)
+    assert (healthy.verdict, any("listens on port" in note for note in healthy.notes)) == ("healthy", False)
+    assert [cause.name for cause in diagnose(evidence(SILENT), behind_a_proxy).causes] == ["hanging"]
+    # Nobody listens there: this host's port may be the application's own, another host's is the proxy's.
+    refused = {"health": DOWN["health"]}
+    causes = [cause.name for cause in diagnose(evidence(refused), behind_a_proxy).causes]
+    assert causes == ([] if "example.com" in url else ["wrong port"])
+
+
 def test_some_causes_may_be_asked_for_on_a_part_of_the_evidence() -> None:
     nothing = Unknown(why="it was not looked at")
     seen = evidence(
