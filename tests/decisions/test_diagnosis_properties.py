@@ -82,6 +82,8 @@ INSTANCE = st.builds(
     since=st.none() | MOMENTS,
     restarts=st.none() | st.integers(0, 30),
     unstable_restarts=st.none() | st.integers(0, 30),
+    restarted_alone=st.none() | st.booleans(),
+    given_up=st.booleans(),
     exit_code=st.none() | st.sampled_from([0, 1, 130, 137]),
     memory_bytes=st.none() | st.integers(0, 4 * GB),
     cpu_percent=st.none() | st.floats(0, 200),
@@ -96,7 +98,7 @@ HOLDER = st.builds(
     left_behind=st.booleans(),
     since=st.none() | MOMENTS,
 )
-BLOCKED = st.builds(Blocked, session=SESSION, waits_for=NAMES, by=some(SESSION, 2))
+BLOCKED = st.builds(Blocked, session=SESSION, waits_for=NAMES, by=some(SESSION, 2), lasts=st.booleans())
 CLOCK = st.builds(ClockReading, source=NAMES, seconds=st.floats(-1e6, 1e6), uncertainty=st.floats(0, 60))
 DATABASE = st.builds(
     DatabaseFacts,
