@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.errors import ConfigurationError
 from tasks.host_errors import naming_file
-from tasks.host_folder import sync_folder
+from tasks.host_folder import name_user, sync_folder
 from tasks.host_program import run_program
 from tasks.process_manager_systemd import Systemd
 from tasks.records.figures import shorten
@@ -151,7 +151,10 @@ def _find_problems(profile: ServiceProfile, path: Path) -> Iterator[str]:
     if not path.parent.is_dir():
         yield f"{path.parent} is no folder: correct application.unit.directory."
     elif not os.access(path.parent, os.W_OK | os.X_OK):
-        yield f"The worker's user may not write in {path.parent}: run this as root, from the host's shell."
+        yield (
+            f"The worker's user {name_user(os.geteuid())} may not write in {path.parent}: let it by an ACL "
+            "of that folder, and use systemctl by polkit, as the runbook's page says."
+        )
     if path.is_symlink():
         yield f"{path} is a symbolic link: the unit is masked, or somebody else's. Remove it first."
     entry = application.directory / application.entry_file

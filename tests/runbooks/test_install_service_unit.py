@@ -172,6 +172,18 @@ def test_what_cannot_work_is_refused_before_anything_is_touched(
     assert not (host.ledger.folder / "state" / "ledger" / "trail.jsonl").exists()
 
 
+def test_a_worker_that_may_not_write_there_is_told_what_right_it_needs(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tests' own user may be root, whom no folder keeps out.
+    monkeypatch.setattr("tasks.service_unit.os.access", lambda path, _: path != host.file.parent)
+    said = failed(install(host))
+    assert (
+        f"The worker's user {getpass.getuser()} may not write in {host.file.parent}: let it by an ACL" in said
+    )
+    assert not host.file.exists()
+
+
 @pytest.mark.timeout(300)
 def test_killed_at_any_step_the_next_run_begins_from_what_was_before(host: Host, children: Children) -> None:
     orders = [
