@@ -52,18 +52,22 @@ def prove_fingerprints(profile: ServiceProfile, variables: Sequence[str]) -> Fin
     wanted = {name: present[name] for name in variables if name in present}
     deadline = time.monotonic() + _LONGEST_SECONDS
     problems: dict[int, str | None] = {}
+    # A Windows service's process is of another host, where nobody lists it: it is the one that answers.
+    is_elsewhere = profile.application.process_manager == "windows"
     while True:
         listed, silence = manager_of(profile).list_pids(), None
         # Each connection reaches any of them: ask more often than there are.
-        for _ in range(2 * len(listed)):
+        for _ in range(2 * len(listed) or int(is_elsewhere)):
             told = _ask(profile, url)
             if isinstance(told, str):
                 silence = told
                 break
             process, problem = _judge(told, wanted)
+            listed = [process] if is_elsewhere else listed
             problems[_find_listed(process, listed)] = problem
         judged = {pid: problems.get(pid, silence or "has not answered") for pid in listed}
-        if listed and not any(judged.values()) and sorted(manager_of(profile).list_pids()) == sorted(listed):
+        are_all = is_elsewhere or sorted(manager_of(profile).list_pids()) == sorted(listed)
+        if listed and not any(judged.values()) and are_all:
             return FingerprintProof(processes=tuple(sorted(listed)), variables=tuple(wanted))
         if time.monotonic() > deadline:
             raise UnreachableError(_say_unproven(profile, url, judged))

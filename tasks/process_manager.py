@@ -34,7 +34,7 @@ class ProcessManager(Protocol):
         ...
 
     def list_pids(self) -> list[int]:
-        """Return the application's processes, without what they started themselves."""
+        """Return the application's processes on this host, without what they started themselves."""
         ...
 
     def list_log_files(self) -> tuple[Path, ...]:

@@ -1,5 +1,8 @@
 """A Windows service as a process manager, through sc.
 
+The worker runs on Linux, and a program that stands for ``sc`` asks the Windows host: a process id there is no
+process of the worker's host, so none is told.
+
 ``sc`` and not ``net``: ``net`` ends with 2 whatever was wrong, and waits as long as it likes.
 """
 
@@ -11,7 +14,6 @@ from typing import NoReturn
 
 from tasks.errors import AccessDeniedError, ConfigurationError, RunbookError, UnreachableError
 from tasks.host_program import Finished, find_program, run_program
-from tasks.process_facts import kernel_state_of, memory_of, start_of
 from tasks.records.application import Application
 from tasks.records.process import InstanceState, ProcessInstance, ProcessStatus
 
@@ -26,7 +28,6 @@ _STATES: dict[str, InstanceState] = {
 }
 # Labels are in the language of the host, these words are not.
 _STATE = re.compile(rf":\s*[1-7]\s+({'|'.join(_STATES)})\b")
-_ID = re.compile(r"^\s*PID\s*:\s*(\d+)", re.MULTILINE)
 _EXIT_CODE = re.compile(r"^\s*WIN32_EXIT_CODE\s*:\s*(\d+)", re.MULTILINE)
 # "[SC] OpenService FAILED 5:", in any language; an exit code of a shell between has one byte only.
 _ERROR = re.compile(r"^\[SC\].*?(\d+)\s*:\s*$", re.MULTILINE)
@@ -53,7 +54,7 @@ class WindowsService:
     def observe(self) -> ProcessStatus:
         """Return how the service is."""
         found = self._query(_LOOK_SECONDS)
-        state, pid = _state_of(found), _pid_of(found)
+        state = _state_of(found)
         code = int(said[1]) if (said := _EXIT_CODE.search(found.output)) else None
         is_stopped = state == "STOPPED"
         # A service that was never started since the host was says so by a code of its own.
@@ -62,11 +63,7 @@ class WindowsService:
         instance = ProcessInstance(
             name=self._name,
             state="errored" if exited else _STATES[state],
-            pid=pid,
-            kernel_state=kernel_state_of(pid) if pid else None,
-            since=start_of(pid) if pid else None,
             exit_code=exited,
-            memory_bytes=memory_of(pid) if pid else None,
         )
         return ProcessStatus(
             running=state == "RUNNING",
@@ -76,9 +73,8 @@ class WindowsService:
         )
 
     def list_pids(self) -> list[int]:
-        """Return the service's process, if it has one."""
-        pid = _pid_of(self._query())
-        return [pid] if pid else []
+        """Return nothing: here its number would be a stranger's."""
+        return []
 
     def list_log_files(self) -> tuple[Path, ...]:
         """Return nothing: Windows keeps no service's output."""
@@ -175,8 +171,3 @@ def _error_of(finished: Finished) -> int:
 def _state_of(found: Finished) -> str:
     said = _STATE.search(found.output)
     return said[1] if said else ""
-
-
-def _pid_of(found: Finished) -> int | None:
-    said = _ID.search(found.output)
-    return (int(said[1]) or None) if said else None

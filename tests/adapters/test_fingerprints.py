@@ -60,6 +60,19 @@ def test_the_only_process_of_an_application_proves_its_values(invoice: ServicePr
     assert proof.sentence.startswith("Its process proved")
 
 
+def test_of_a_windows_service_on_its_own_host_the_process_that_answers_proves_its_values(
+    invoice: ServiceProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application = telling(invoice).application.model_copy(update={"process_manager": "windows"})
+    elsewhere = invoice.model_copy(update={"application": application})
+    proof = prove_fingerprints(elsewhere, ["JWT_SECRET"])
+    assert proof is not None
+    assert list(proof.processes) == manager_of(invoice).list_pids()
+    monkeypatch.setattr(fingerprints, "_LONGEST_SECONDS", 0.0)
+    with changed(invoice, "JWT_SECRET", "another"), pytest.raises(UnreachableError, match="another JWT_SEC"):
+        prove_fingerprints(elsewhere, ["JWT_SECRET"])
+
+
 def test_without_a_url_nothing_is_asked_and_nothing_is_proven(propertypulse: ServiceProfile) -> None:
     application = propertypulse.application.model_copy(update={"fingerprints_url": None})
     assert (

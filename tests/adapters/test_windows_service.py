@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -54,12 +55,18 @@ def services(tmp_path: Path) -> Iterator[Services]:
             psutil.Process(json.loads(file.read_text()).get("pid") or 2**30).kill()
 
 
+def host_pid(folder: Path) -> int:
+    """Return the number that the service's process has on its host, which is the tests' own here."""
+    pid: int = json.loads((folder / f"{NAME}.json").read_text())["pid"]
+    return pid
+
+
 def instance_of(profile: ServiceProfile) -> ProcessInstance:
     (instance,) = observe_application.fn(profile).instances
     return instance
 
 
-def test_a_service_is_observed_started_restarted_and_stopped(services: Services) -> None:
+def test_a_service_is_observed_started_restarted_and_stopped(services: Services, tmp_path: Path) -> None:
     profile = services()
     before = observe_application.fn(profile)
     assert (before.stopped, before.detail) == (True, f"Windows says of {NAME}: STOPPED")
@@ -67,21 +74,37 @@ def test_a_service_is_observed_started_restarted_and_stopped(services: Services)
 
     start_application.fn(profile)
     start_application.fn(profile)
-    first = instance_of(profile)
-    assert (first.state, first.kernel_state) == ("online", "running")
-    assert first.pid is not None
-    assert first.since is not None
-    assert first.memory_bytes
+    first = host_pid(tmp_path)
+    assert instance_of(profile).state == "online"
     assert observe_application.fn(profile).running
 
     reload_application.fn(profile)
     restart_application.fn(profile)
-    assert instance_of(profile).pid != first.pid
-    assert not psutil.pid_exists(first.pid) or psutil.Process(first.pid).status() == psutil.STATUS_ZOMBIE
+    assert host_pid(tmp_path) != first
+    assert not psutil.pid_exists(first) or psutil.Process(first).status() == psutil.STATUS_ZOMBIE
 
     stop_application.fn(profile)
     stop_application.fn(profile)
     assert observe_application.fn(profile).stopped
+
+
+def test_a_process_of_the_workers_host_with_the_services_number_is_neither_told_of_nor_ended(
+    services: Services, tmp_path: Path
+) -> None:
+    profile = services()
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        program = tmp_path / "sc"
+        program.write_text(
+            "#!/bin/sh\n"
+            f'[ "$1" = stop ] && touch {tmp_path}/stopped\n'
+            f"[ -e {tmp_path}/stopped ] && echo ' STATE : 1  STOPPED' && exit\n"
+            f"printf ' STATE : 4  RUNNING\\n PID   : {stranger.pid}\\n'\n"
+        )
+        assert instance_of(profile) == ProcessInstance(name=NAME, state="online")
+        stop_application.fn(profile)
+        assert observe_application.fn(profile).stopped
+        assert stranger.poll() is None
+        stranger.kill()
 
 
 def test_what_is_starting_or_stopping_is_waited_for(services: Services) -> None:
