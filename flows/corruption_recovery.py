@@ -10,7 +10,7 @@ from prefect.states import Completed
 from flows.decisions.corruption import choose_set_before, plan_recovery
 from flows.decisions.restore_plan import RestorePlan, plan_restore
 from flows.restore_settling import settle
-from flows.restoring import apply_restore, observe, put_back, putting_back, required
+from flows.restoring import apply_restore, finish, holding_set, observe, put_back, required
 from tasks import backup_sets
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_findings, publish_runbook_plan
@@ -66,9 +66,11 @@ def corruption_recovery(
         return Completed(message=f"{service}: dry run, the plan is shown and nothing was done.")
     approve(profile, plan, run)
     with mutating(profile, run, plan) as journal:
-        findings = _examine(profile, server, plan, journal)
+        with holding_set(profile, run, server, plan, journal):
+            findings = _examine(profile, server, plan, journal)
+            said = apply_restore(profile, run, server, plan, journal) if findings else ""
         if findings:
-            said = apply_restore(profile, run, server, plan, journal)
+            finish(profile, server, plan, journal, said)
         else:
             said = put_back(profile, server, journal)
     damage = f"Damaged: {' '.join(findings)} {said}" if findings else f"nothing is damaged. {said}"
@@ -79,9 +81,8 @@ def _examine(
     profile: ServiceProfile, server: SwapServer, plan: RestorePlan, journal: Journal
 ) -> tuple[str, ...]:
     """Stop the application, and say what of its database is damaged."""
-    with putting_back(profile, server, journal):
-        journal.write("stopping", was_running=not observe_application(profile).stopped)
-        stop_application(profile)
-        findings = server.examine()
-        publish_findings(profile.name, plan.real, findings, runbook=RUNBOOK)
-        return findings
+    journal.write("stopping", was_running=not observe_application(profile).stopped)
+    stop_application(profile)
+    findings = server.examine()
+    publish_findings(profile.name, plan.real, findings, runbook=RUNBOOK)
+    return findings

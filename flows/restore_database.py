@@ -9,7 +9,7 @@ from prefect.states import Completed
 from flows.decisions.drill_plan import choose_set
 from flows.decisions.restore_plan import plan_restore
 from flows.restore_settling import settle
-from flows.restoring import apply_restore, observe, required
+from flows.restoring import apply_restore, finish, holding_set, observe, required
 from tasks import backup_sets
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_history, publish_runbook_plan
@@ -64,5 +64,7 @@ def restore_database(
         return Completed(message=f"{service}: dry run, the plan is shown and nothing was done.")
     approve(profile, plan, run)
     with mutating(profile, run, plan) as journal:
-        said = apply_restore(profile, run, server, plan, journal)
+        with holding_set(profile, run, server, plan, journal):
+            said = apply_restore(profile, run, server, plan, journal)
+        finish(profile, server, plan, journal, said)
     return Completed(message=said)

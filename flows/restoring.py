@@ -53,19 +53,21 @@ def required(chosen: str | Refusal) -> str:
 def apply_restore(
     profile: ServiceProfile, run: Run, server: SwapServer, plan: RestorePlan, journal: Journal
 ) -> str:
-    """Apply exactly the plan, or put everything back; return a sentence that says what was done."""
-    with backup_sets.hold_set(profile, plan.set_id, purpose=plan.runbook, holder=run.name):
-        with putting_back(profile, server, journal):
-            manifest = _recheck(profile, server, plan)
-            _restore_beside(profile, server, plan, manifest, journal)
-            holding = backup_sets.hold_repository(profile, purpose=plan.runbook, holder=run.name)
-            with holding as lease:
-                saved = _swap_and_prove(profile, server, plan, manifest, journal, lease)
-        drop_old(profile, server, plan)
-    said = say_restored(plan, manifest, saved, journal.entries[-1].at - _stopped_at(journal))
+    """Apply exactly the plan, up to the proof; return a sentence that says what was done."""
+    manifest = _recheck(profile, server, plan)
+    _restore_beside(profile, server, plan, manifest, journal)
+    with backup_sets.hold_repository(profile, purpose=plan.runbook, holder=run.name) as lease:
+        saved = _swap_and_prove(profile, server, plan, manifest, journal, lease)
+    return say_restored(plan, manifest, saved, journal.entries[-1].at - _stopped_at(journal))
+
+
+def finish(
+    profile: ServiceProfile, server: SwapServer, plan: RestorePlan, journal: Journal, said: str
+) -> None:
+    """Drop the old data, show what was done, and leave nothing to finish."""
+    drop_old(profile, server, plan)
     publish_done(plan, said, journal.entries, profile.zone)
     journal.close(said)
-    return said
 
 
 def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> str:
@@ -80,7 +82,8 @@ def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> s
         stop_application(profile)
     if journal.has("setting-aside"):
         server.swap_back(plan.beside, plan.aside, journal)
-    server.drop(plan.beside)
+    if journal.has("restoring"):
+        server.drop(plan.beside)
     journal.close("The data is as it was." + _start_again(profile, stopping.facts if stopping else None))
     return journal.outcome
 
@@ -200,3 +203,15 @@ def putting_back(profile: ServiceProfile, server: SwapServer, journal: Journal) 
     except BaseException:
         put_back(profile, server, journal)
         raise
+
+
+@contextmanager
+def holding_set(
+    profile: ServiceProfile, run: Run, server: SwapServer, plan: RestorePlan, journal: Journal
+) -> Generator[None]:
+    """Hold the plan's set while the block applies it, and put everything back if either fails."""
+    with (
+        putting_back(profile, server, journal),
+        backup_sets.hold_set(profile, plan.set_id, purpose=plan.runbook, holder=run.name),
+    ):
+        yield

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from deployments.sandbox.stack import Sandbox
+from tasks.leases import hold_lease
 from tests.runbooks.conftest import KINDS, Children, Kind, Ledger, Ledgers, artifacts_of, completed, failed
 from tests.runbooks.damage import TABLE, Damage, DamagedMongodb, DamagedPostgresql, server_to_damage
 from tests.runbooks.walking import is_healthy, leftovers, steps_of_the_newest_run
@@ -185,6 +186,20 @@ def test_killed_at_any_step_where_nothing_is_damaged_a_rerun_starts_the_applicat
 def test_without_a_set_from_before_the_damage_nothing_is_touched(operated: Ledger) -> None:
     before = operated.manifest(operated.sets()[-1]).started_at - timedelta(hours=1)
     assert "has no verified set from before" in failed(operated.recover(damaged_since=before))
+    assert is_healthy(operated)
+
+
+def test_a_set_that_somebody_else_holds_is_refused_before_the_application_is_stopped(
+    operated: Ledger,
+) -> None:
+    lease = f"set-{operated.sets()[-1]}"
+    with hold_lease(operated.store, "ledger", lease, purpose="restore-drill", holder="a-drill"):
+        for start in (operated.recover, operated.restore):
+            said = failed(start())
+            assert "a-drill" in said
+            assert "The data is as it was." in said
+            assert steps_of_the_newest_run(operated) == ["began", "closed"]
+            assert leftovers(operated) == set()
     assert is_healthy(operated)
 
 
