@@ -100,11 +100,13 @@ def test_a_process_of_the_workers_host_with_the_services_number_is_neither_told_
             f"[ -e {tmp_path}/stopped ] && echo ' STATE : 1  STOPPED' && exit\n"
             f"printf ' STATE : 4  RUNNING\\n PID   : {stranger.pid}\\n'\n"
         )
-        assert instance_of(profile) == ProcessInstance(name=NAME, state="online")
-        stop_application.fn(profile)
-        assert observe_application.fn(profile).stopped
-        assert stranger.poll() is None
-        stranger.kill()
+        try:
+            assert instance_of(profile) == ProcessInstance(name=NAME, state="online")
+            stop_application.fn(profile)
+            assert observe_application.fn(profile).stopped
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_what_is_starting_or_stopping_is_waited_for(services: Services) -> None:
