@@ -134,7 +134,14 @@ class PM2:
         (found,) = [application for application in self._applications if application.name == name]
         ecosystem = self.home / f"{name}.config.json"
         ecosystem.write_text(json.dumps({"apps": [self._describe(found) | settings]}), encoding="utf-8")
-        self.run("start", str(ecosystem))
+        try:
+            self.run("start", str(ecosystem))
+        except SandboxError as error:
+            # What ended while it was being deleted PM2 may have started again after that.
+            if "already exists" not in str(error):
+                raise
+            self.delete(name)
+            self.run("start", str(ecosystem))
 
     def processes(self, name: str) -> list[psutil.Process]:
         """Return the processes of an application."""
