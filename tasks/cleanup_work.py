@@ -16,7 +16,6 @@ from tasks.archives import ArchiveStore, open_archives
 from tasks.cleanup_progress import ARCHIVED, CUT, DELETED, EMPTIED, PUBLISHED, Progress
 from tasks.cleanup_source import CleanupSource
 from tasks.errors import RunbookError, SourceError, UnreachableError
-from tasks.host_priority import going_last
 from tasks.journal import Journal
 from tasks.opening_cleanup import open_cleanup_source
 from tasks.records.archive import ArchiveManifest, ArchivePart
@@ -37,7 +36,7 @@ def clean_rule(
     Tried again, it begins with what the try before left. Raise ``SufferingError`` if the application does not
     recover; what was deleted by then is in the archive, and nothing else.
     """
-    with open_cleanup_source(profile) as source, going_last():
+    with open_cleanup_source(profile) as source:
         worker = _Worker(profile, work, journal, source)
         worker.finish_part()
         return worker.clean(deadline)
