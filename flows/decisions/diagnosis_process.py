@@ -1,7 +1,5 @@
 """Causes in the application's process: whether it runs, and takes requests."""
 
-from datetime import timedelta
-
 from flows.decisions.diagnosis_reading import (
     MANAGERS,
     Finding,
@@ -9,6 +7,7 @@ from flows.decisions.diagnosis_reading import (
     find_hungry,
     find_oldest,
     gives_no_answer,
+    is_young,
     known,
     list_instances,
     say_health,
@@ -27,7 +26,6 @@ _ON_PURPOSE = {None, 0, 130, 143}
 _KILLED = 137
 _FEWEST_UNSTABLE = 2
 _FEWEST_RESTARTS = 3
-_RECENT = timedelta(seconds=60)
 
 
 def read_stopped(evidence: Evidence, profile: ServiceProfile) -> Finding | None:
@@ -147,12 +145,13 @@ def read_starting(evidence: Evidence, profile: ServiceProfile) -> Finding | None
 def _is_looping(instance: ProcessInstance, evidence: Evidence) -> bool:
     if instance.state not in {"online", "starting", "stopping"}:
         return False
-    young = instance.since is None or evidence.at - instance.since < _RECENT
     # PM2 counts an end as unstable only within a second of a start, and soon after somebody's order to start;
     # its restarts are also those by hand. systemd's are its own.
     alone = instance.unstable_restarts is None or instance.restarted_alone
     often = (instance.restarts or 0) >= _FEWEST_RESTARTS and alone
-    return bool(young and (often or (instance.unstable_restarts or 0) >= _FEWEST_UNSTABLE))
+    return bool(
+        is_young(instance, evidence) and (often or (instance.unstable_restarts or 0) >= _FEWEST_UNSTABLE)
+    )
 
 
 def _starts(evidence: Evidence, profile: ServiceProfile) -> bool:

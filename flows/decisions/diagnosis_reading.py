@@ -157,11 +157,15 @@ def find_signature(evidence: Evidence, name: str) -> LogSignature | None:
     return found
 
 
+def is_young(instance: ProcessInstance, evidence: Evidence) -> bool:
+    """Was it started within the last minute, for all that is known?"""
+    return instance.since is None or evidence.at - instance.since < _RECENT
+
+
 def _crashes(instance: ProcessInstance, evidence: Evidence) -> bool:
     """Did it end by itself a moment ago, or for good?"""
-    young = instance.since is None or evidence.at - instance.since < _RECENT
     return instance.state == "errored" or bool(
-        young and (instance.restarted_alone or instance.unstable_restarts)
+        is_young(instance, evidence) and (instance.restarted_alone or instance.unstable_restarts)
     )
 
 

@@ -68,7 +68,7 @@ def _judge_answer(evidence: Evidence, diagnosis: Diagnosis) -> CheckedLine:
     answers = evidence.health.answers
     suffering = diagnosis.verdict in {"broken", "unknown"}
     ill = any(cause.name == ONLY_SOMETIMES for cause in diagnosis.causes)
-    blinked = not suffering and any(answer.problem for answer in answers)
+    blinked = not suffering and not evidence.health.is_good
     slowest = max(answer.seconds for answer in answers)
     said = f"{say_count(len(answers), 'answer')}, the slowest after {slowest:.2f} s."
     return CheckedLine(

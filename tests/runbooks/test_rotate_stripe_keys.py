@@ -313,16 +313,20 @@ def test_a_stripe_that_fails_leaves_the_old_secret_and_one_endpoint(
     assert rotated.is_settled()
 
 
-def test_killed_before_a_new_secret_is_kept_the_next_run_deletes_the_endpoint_that_nobody_can_use(
-    rotated: Rotated, account: Account, children: Children
-) -> None:
+def kill_webhook_rotation(rotated: Rotated, children: Children, **when: Any) -> None:
     child = children.start(
         rotated.ledger,
         "rotate_stripe_keys",
         parameters={"service": rotated.ledger.name, "which": "webhook-secret"},
-        kill_when_called="tasks.rotator_stripe_webhook:Kept",
+        **when,
     )
     assert child.wait() is None
+
+
+def test_killed_before_a_new_secret_is_kept_the_next_run_deletes_the_endpoint_that_nobody_can_use(
+    rotated: Rotated, account: Account, children: Children
+) -> None:
+    kill_webhook_rotation(rotated, children, kill_when_called="tasks.rotator_stripe_webhook:Kept")
     assert [status for _, status in account.list()] == ["enabled", "enabled"]
     completed(rotate(rotated, "webhook-secret"))
     assert [status for _, status in account.list()] == ["enabled"]
@@ -334,13 +338,7 @@ def test_killed_before_a_new_secret_is_kept_the_next_run_deletes_the_endpoint_th
 def test_an_emergency_of_the_key_is_not_over_when_it_finished_a_killed_rotation_of_the_webhooks_secret(
     rotated: Rotated, account: Account, children: Children
 ) -> None:
-    child = children.start(
-        rotated.ledger,
-        "rotate_stripe_keys",
-        parameters={"service": rotated.ledger.name, "which": "webhook-secret"},
-        kill_after_step="testing it",
-    )
-    assert child.wait() is None
+    kill_webhook_rotation(rotated, children, kill_after_step="testing it")
     hand_over(rotated, account.roll(account.key, expires_in=3600))
     message = failed(rotate(rotated, emergency=True))
     assert "Stripe still accepts the old key" in message
