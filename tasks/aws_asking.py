@@ -1,15 +1,13 @@
 """Ask AWS, or what speaks as it does, within a limit that nothing exceeds; its errors become ours."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
-from botocore.loaders import Loader, create_loader
-from botocore.session import Session
 from urllib3.exceptions import HTTPError
 
+from tasks.aws_models import open_session
 from tasks.credentials import resolve
 from tasks.errors import (
     AccessDeniedError,
@@ -137,12 +135,6 @@ def _ask(act: Callable[[], T], where: str, whose: str) -> T:
         raise UnreachableError(f"{where} did not answer ({type(error).__name__}).") from None
 
 
-@cache
-def _read_models() -> Loader:
-    """Return what knows AWS's interfaces: reading them anew for each client takes most of its time."""
-    return create_loader()
-
-
 def _open(
     service: str,
     terms: S3Credentials,
@@ -160,10 +152,8 @@ def _open(
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    session = Session()
-    session.register_component("data_loader", _read_models())
     try:
-        return session.create_client(
+        return open_session().create_client(
             service,
             endpoint_url=url,
             region_name=terms.region,

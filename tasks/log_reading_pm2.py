@@ -1,26 +1,20 @@
 """PM2's logs: what the application writes to its outputs, and what the daemon says of it."""
 
-import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tasks.errors import ConfigurationError
-from tasks.host_program import find_program, run_program
+from tasks.errors import ConfigurationError, UnreachableError
 from tasks.log_entries import Entry, Reading, Splitter, judge_level
 from tasks.log_reading_files import read_log, text_parser
 from tasks.log_tail import Tail
-from tasks.own_processes import is_pm2_up
-from tasks.process_manager_pm2 import PM2_IS_DOWN
+from tasks.pm2_listing import find_pm2_home, list_entries
 from tasks.records.application import Application
 from tasks.records.logs import Level
 from tasks.records.observation import Complaint
 
-_QUIET = {"PM2_DISABLE_VERSION_CHECK": "true", "PM2_DISCRETE_MODE": "true", "NO_COLOR": "1"}
-_REMEDY = "install PM2 on the worker's host, or name it in application.process_manager_program"
 _NOWHERE = {"", "/dev/null", "NULL", "null"}
 
 
@@ -46,7 +40,7 @@ def read_pm2_logs(
     try:
         paths = _ask(application, seconds)
         complaints: list[Reading] = []
-    except ConfigurationError as error:
+    except (ConfigurationError, UnreachableError) as error:
         problem = f"does not say where the logs are: {str(error).removesuffix('.')}"
         complaints = [Reading("PM2", (), (Complaint(name="PM2", problem=problem),))]
         paths = None
@@ -87,28 +81,9 @@ def _read_daemon_log(home: Path, application: Application, since: datetime, spli
 
 
 def _ask(application: Application, seconds: float) -> _Paths | None:
-    """Return where PM2 writes the application's logs; None where it does not know the application.
-
-    Raise ``ConfigurationError`` if it cannot be asked.
-    """
-    program = find_program("pm2", application.process_manager_program, _REMEDY)
-    if not is_pm2_up():
-        raise ConfigurationError(PM2_IS_DOWN)
-    finished = run_program([program, "jlist"], seconds=seconds, extra=_QUIET)
-    for line in reversed(finished.output.splitlines()):
-        if line.startswith("["):
-            try:
-                environments: list[dict[str, Any]] = [
-                    entry["pm2_env"]
-                    for entry in json.loads(line)
-                    if entry["name"] == application.process_name
-                ]
-                return _gather(environments) if environments else None
-            except (ValueError, KeyError, TypeError):
-                # What cannot be read may hold the application's secrets: it is not repeated.
-                continue
-    why = f"did not finish within {seconds:.0f} s" if finished.returncode is None else "gave no list"
-    raise ConfigurationError(f"pm2 jlist {why}: see PM2's own log, pm2.log in its home.")
+    """Return where PM2 writes the application's logs; None where it does not know the application."""
+    entries = list_entries(application, seconds)
+    return _gather([entry.get("pm2_env") or {} for entry in entries]) if entries else None
 
 
 def _gather(environments: list[dict[str, Any]]) -> _Paths:
@@ -122,7 +97,7 @@ def _gather(environments: list[dict[str, Any]]) -> _Paths:
 
 
 def _usual_paths(name: str) -> _Paths:
-    home = Path(os.environ.get("PM2_HOME", Path.home() / ".pm2"))
+    home = find_pm2_home()
     # PM2 puts a dash where a name has a blank.
     stem = name.replace(" ", "-")
     logs = home / "logs"

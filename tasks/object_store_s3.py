@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from botocore.config import Config
-from botocore.session import Session
 
+from tasks.aws_models import open_session
 from tasks.errors import ConfigurationError, NotFoundError, UnreachableError
 from tasks.object_store import StoredKey
 from tasks.object_store_s3_errors import translated
@@ -50,7 +50,7 @@ def _open_client(
         response_checksum_validation=checksums,
     )
     try:
-        client = Session().create_client(
+        client = open_session().create_client(
             "s3",
             endpoint_url=endpoint_url,
             region_name=region,

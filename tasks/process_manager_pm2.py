@@ -1,21 +1,21 @@
 """PM2 as a process manager, through its own command.
 
 Everything is done by PM2's ids: it takes a name like ``all``, ``/x/`` or ``server.js`` for something else.
-Each command starts a Node.js of its own, while the application's users wait: one look serves until something
-is done.
+One look serves until something is done.
 """
 
-import json
 import re
 from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from tasks.errors import ConfigurationError, UnreachableError
-from tasks.host_program import Finished, find_program, run_program
-from tasks.own_processes import is_pm2_up
+from tasks.host_program import Finished
+from tasks.pm2_listing import cannot_be_read, list_entries, run_pm2
 from tasks.process_facts import kernel_state_of
 from tasks.records.application import Application
 from tasks.records.process import InstanceState, ProcessInstance, ProcessStatus
@@ -39,11 +39,6 @@ _STATES: dict[str, InstanceState] = {
     "stopping": "stopping",
     _STOPPED: "stopped",
 }
-_QUIET = {"PM2_DISABLE_VERSION_CHECK": "true", "PM2_DISCRETE_MODE": "true", "NO_COLOR": "1"}
-PM2_IS_DOWN = (
-    "No PM2 runs on this host: start it, with systemctl start pm2-USER or, as its user, with pm2 resurrect."
-)
-_REMEDY = "install PM2 on the worker's host, or name it in application.process_manager_program"
 
 
 @dataclass(frozen=True)
@@ -73,8 +68,8 @@ class Pm2:
     def __init__(self, service: str, application: Application) -> None:
         """Take whose it is; nothing is asked yet."""
         self._service = service
+        self._application = application
         self._name = application.process_name
-        self._program = application.process_manager_program
         self._seen: list[_Instance] | None = None
 
     def observe(self) -> ProcessStatus:
@@ -170,8 +165,8 @@ class Pm2:
         return self._seen
 
     def _look(self, seconds: float) -> list[_Instance]:
-        finished = self._run("jlist", seconds=seconds)
-        instances = _parse(finished, self._name)
+        with self._saying_whose():
+            instances = _parse(list_entries(self._application, seconds))
         if not instances:
             raise ConfigurationError(
                 f"{self._service}: PM2 does not know {self._name}: start it once with pm2 start, as the "
@@ -179,35 +174,29 @@ class Pm2:
             )
         return instances
 
-    def _run(self, verb: str, *arguments: str, seconds: float = _SECONDS) -> Finished:
-        program = find_program("pm2", self._program, _REMEDY)
-        if not is_pm2_up():
-            raise UnreachableError(f"{self._service}: {PM2_IS_DOWN}")
-        finished = run_program([program, verb, *arguments], seconds=seconds, extra=_QUIET)
-        if finished.returncode is None:
-            raise UnreachableError(
-                f"{self._service}: pm2 {verb} did not finish within {seconds:.3g} s: see PM2's own log, "
-                "pm2.log in its home."
-            )
-        return finished
+    def _run(self, verb: str, *arguments: str) -> Finished:
+        with self._saying_whose():
+            return run_pm2(self._application, verb, *arguments, seconds=_SECONDS)
+
+    @contextmanager
+    def _saying_whose(self) -> Generator[None]:
+        try:
+            yield
+        except UnreachableError as error:
+            raise UnreachableError(f"{self._service}: {error}") from None
 
 
-def _parse(finished: Finished, name: str) -> list[_Instance]:
-    """Return the instances of that name in PM2's list; it may have said other things before."""
-    for line in reversed(finished.output.splitlines()):
-        if line.startswith("["):
-            try:
-                return [_take(entry) for entry in json.loads(line) if entry["name"] == name]
-            except (ValueError, KeyError, TypeError):
-                # What cannot be read may hold the application's secrets: it is not repeated.
-                continue
-    raise UnreachableError(
-        f"pm2 jlist gave no list (exit code {finished.returncode}): see PM2's own log, pm2.log in its home."
-    )
+def _parse(entries: Sequence[dict[str, Any]]) -> list[_Instance]:
+    try:
+        return [_take(entry) for entry in entries]
+    except (ValueError, KeyError, TypeError):
+        # What cannot be read may hold the application's secrets: it is not repeated.
+        raise cannot_be_read() from None
 
 
 def _take(entry: dict[str, Any]) -> _Instance:
     about, monitored = entry["pm2_env"], entry.get("monit") or {}
+    status = _status_of(entry)
     started = about.get("pm_uptime")
     # pm_log_path is both of the others once more.
     paths = (about.get("pm_out_log_path"), about.get("pm_err_log_path"))
@@ -215,24 +204,33 @@ def _take(entry: dict[str, Any]) -> _Instance:
         pm_id=entry["pm_id"],
         # PM2 7 has none of what was stopped when it was resurrected.
         pid=entry.get("pid") or 0,
-        status=about["status"],
+        status=status,
         started_at=datetime.fromtimestamp(started / 1000, UTC) if started else None,
         restarts=about.get("restart_time"),
         unstable_restarts=about.get("unstable_restarts"),
-        restarted_alone=_is_restarted_alone(about),
+        restarted_alone=_is_restarted_alone(status, about),
         exit_code=about.get("exit_code"),
         memory_bytes=monitored.get("memory"),
         log_files=tuple(Path(path) for path in paths if path and path != "/dev/null"),
     )
 
 
-def _is_restarted_alone(about: dict[str, Any]) -> bool | None:
+def _status_of(entry: dict[str, Any]) -> str:
+    """Return PM2's word; of what ended it says for a moment that it is stopped, and starts it again.
+
+    What is to stay stopped has lost its process's id (PM2 7: God.handleExit, God.stopProcessId).
+    """
+    status: str = entry["pm2_env"]["status"]
+    return _WAITING if status == _STOPPED and entry.get("pid") else status
+
+
+def _is_restarted_alone(status: str, about: dict[str, Any]) -> bool | None:
     """Tell whether PM2 started it later than it was told to; its exit code is 0 also after a signal.
 
     What PM2 calls created is when somebody last had it started, restarted or reloaded: the stop before that
     takes up to ``kill_timeout``.
     """
-    if about["status"] == _WAITING:
+    if status == _WAITING:
         return True
     ordered, started = about.get("created_at"), about.get("pm_uptime")
     if not ordered or not started:

@@ -25,12 +25,14 @@ def read_section(path: Path, model: type[_Read], called: str) -> _Read:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The {called} {path} cannot be read: {error}.") from None
     try:
+        loader = yaml.CSafeLoader(text)
+        root = loader.get_single_node()
         # YAML's own reader takes the last of two fields of one name, and says nothing.
-        for line, field in _fields_given_twice(yaml.compose(text)):
+        for line, field in _fields_given_twice(root):
             raise ConfigurationError(
                 f"The {called} {path} is wrong at line {line}, {field}: it is given twice."
             )
-        return model.model_validate(yaml.safe_load(text))
+        return model.model_validate(loader.construct_document(root) if root else None)
     except ValidationError as error:
         found = "; ".join(_describe(text, model, f"the {called}", error))
         raise ConfigurationError(f"The {called} {path} is wrong at {found}.") from None
@@ -54,7 +56,7 @@ def _fields_given_twice(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
 
 
 def _describe(text: str, model: type[BaseModel], called: str, error: ValidationError) -> Iterator[str]:
-    root = yaml.compose(text)
+    root = yaml.compose(text, yaml.CSafeLoader)
     for detail in error.errors(include_url=False, include_input=False):
         field = ".".join(str(part) for part in detail["loc"]) or called
         yield f"line {_line_of(root, detail['loc'])}, {field}: {_expected(detail, model)}"

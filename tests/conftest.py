@@ -47,6 +47,7 @@ from deployments.sandbox.endpoints import Endpoints  # noqa: E402
 from deployments.sandbox.ports import Ports  # noqa: E402
 from deployments.sandbox.profiles import write_profiles  # noqa: E402
 from deployments.sandbox.stack import Sandbox  # noqa: E402
+from tasks.pm2_listing import HOME_VARIABLE  # noqa: E402
 from tasks.profiles import SERVICES_VARIABLE, read_profile  # noqa: E402
 from tasks.records.service import ServiceProfile  # noqa: E402
 from tests.quiet_prefect import emit_no_events  # noqa: E402
@@ -71,6 +72,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     ):
         environment.setenv(SERVICES_VARIABLE, str(write_profiles(running.state, running.endpoints)))
         environment.setenv("SSL_CERT_FILE", str(running.endpoints.trusted_certificates))
+        environment.setenv(HOME_VARIABLE, str(running.pm2.home))
         yield running
 
 

@@ -1,6 +1,7 @@
 """The service profile: where a service lives and what is wanted for it. It holds no secret."""
 
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
@@ -17,8 +18,14 @@ from tasks.records.section import Reference, Section
 from tasks.records.user_care import UserCare
 
 
+@cache
+def _list_time_zones() -> frozenset[str]:
+    """Return every zone's name: the host's files of all of them are looked through once a process."""
+    return frozenset(available_timezones())
+
+
 def _known_time_zone(name: str) -> str:
-    if name not in available_timezones():
+    if name not in _list_time_zones():
         raise ValueError(f"'{name}' is no IANA time zone; expected a name like 'Europe/Berlin'")
     return name
 

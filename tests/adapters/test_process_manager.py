@@ -175,9 +175,10 @@ def test_a_child_that_outlives_the_stop_is_killed(
 
 
 def test_where_no_pm2_runs_none_is_started_among_the_workers_processes(
-    invoice: ServiceProfile, monkeypatch: pytest.MonkeyPatch
+    invoice: ServiceProfile, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(psutil, "process_iter", lambda: iter(()))
+    monkeypatch.setenv("PM2_HOME", str(tmp_path))
     for act in (observe_application, stop_application, start_application, reload_application):
         with pytest.raises(UnreachableError, match="invoice: No PM2 runs on this host: start it"):
             act.fn(invoice)
@@ -208,30 +209,31 @@ def test_a_process_manager_that_is_not_there_is_named(
 
 
 def test_a_pm2_that_answers_nonsense_is_an_error_without_what_it_said(
-    invoice: ServiceProfile, tmp_path: Path
+    invoice: ServiceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PM2_HOME", str(tmp_path))
     program = tmp_path / "pm2"
     program.write_text("""#!/bin/sh\necho '[{"name": "invoice-backend", "secret": "hunter2"}]'\n""")
     program.chmod(0o700)
     with pytest.raises(UnreachableError) as raised:
         observe_application.fn(changed(invoice, process_manager_program=program))
-    assert str(raised.value) == (
-        "pm2 jlist gave no list (exit code 0): see PM2's own log, pm2.log in its home."
-    )
+    assert str(raised.value) == ("invoice: pm2 jlist gave no list: see PM2's own log, pm2.log in its home.")
 
 
-def test_what_pm2_resurrected_as_stopped_hides_neither_itself_nor_the_applications_beside_it(
+def test_what_pm2_resurrected_as_stopped_hides_nothing_and_what_it_is_about_to_start_again_is_not_stopped(
     invoice: ServiceProfile, tmp_path: Path
 ) -> None:
     # As PM2 7 lists it after pm2 save, kill and resurrect: without any "pid".
     rests = {"name": "rests", "pm_id": 0, "pm2_env": {"status": "stopped"}, "monit": {"memory": 0}}
     runs = {"name": "runs", "pm_id": 1, "pid": 12, "pm2_env": {"status": "online"}}
+    # As PM2 7 lists one that was killed, until it has started it again.
+    returns = {"name": "returns", "pm_id": 2, "pid": 13, "pm2_env": {"status": "stopped"}}
     told_of_no_more = {"name": "another's"}
     program = tmp_path / "pm2"
-    listed = json.dumps([rests, told_of_no_more, runs])
+    listed = json.dumps([rests, told_of_no_more, runs, returns])
     program.write_text(f"#!/bin/sh\necho {shlex.quote(listed)}\n")
     program.chmod(0o700)
-    for name, status in (("rests", "stopped"), ("runs", "online")):
+    for name, status in (("rests", "stopped"), ("runs", "online"), ("returns", "waiting restart")):
         profile = changed(invoice, process_name=name, process_manager_program=program)
         assert observe_application.fn(profile).detail == f"PM2 says of {name}: 1 {status}"
 

@@ -54,6 +54,7 @@ from flows.restore_drill import restore_drill
 from tasks.backup_repository import BackupRepository
 from tasks.backup_sets import open_repository
 from tasks.object_store import ObjectStore
+from tasks.pm2_listing import HOME_VARIABLE
 from tasks.profiles import SERVICES_VARIABLE, read_profile
 from tasks.records.backup import Manifest, StoredObject, Verification
 from tasks.records.service import ServiceProfile
@@ -599,6 +600,7 @@ class Children:
         answer = self._folder / f"answer-{len(self._children)}"
         whole = {
             "services": str(ledger.services),
+            "pm2_home": os.environ[HOME_VARIABLE],
             "api": PREFECT_API_URL.value(),
             "flow": flow,
             "parameters": {"service": ledger.name},

@@ -2,6 +2,7 @@
 
 ``ORDER`` (JSON) says: ``services``, ``api``, ``flow``, ``parameters``, ``answer`` (the file for its end), and
 
+- ``pm2_home``: where the PM2 is that the services' applications are under;
 - ``kill_before``: SIGKILL just before the n-th change of the store (counted from 1);
 - ``kill_within``: SIGKILL in the middle of writing the n-th object;
 - ``kill_when_called``: "module:function", SIGKILL when that is called;
@@ -142,7 +143,7 @@ def after_pause(original: Callable[..., Any], go: str) -> Callable[..., Any]:
 
 
 def run(order: dict[str, Any]) -> None:
-    os.environ["RUNBOOK_SERVICES"] = order["services"]
+    os.environ |= {"RUNBOOK_SERVICES": order["services"], "PM2_HOME": order["pm2_home"]}
     emit_no_events()
     watch_changes(order)
     die_around_steps(order)
