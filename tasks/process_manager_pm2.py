@@ -5,6 +5,7 @@ One look serves until something is done.
 """
 
 import re
+import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ _ALIVE = {_ONLINE, _LAUNCHING, "stopping"}
 _SECONDS = 180.0
 _LOOK_SECONDS = 4.5
 _STOPS = 2
+# In this time PM2 has started the process of one that it was starting, however busy the host is.
+_RETURN_SECONDS = 1.0
 # PM2's own kill_timeout, and what the rest of a stop and a start may take.
 _KILL_MILLISECONDS, _MARGIN_MILLISECONDS = 1600, 1000
 # A name that PM2 takes for nothing but a name.
@@ -106,6 +109,9 @@ class Pm2:
             if not left:
                 return
             self._command("stop", left)
+            if self._may_return(left):
+                time.sleep(_RETURN_SECONDS)
+                self._seen = None
             # Of one that crashed meanwhile too often, nothing runs or will be started again.
             left = [found for found in self._list_not_stopped() if found.status != _ERRORED]
         if left:
@@ -148,6 +154,11 @@ class Pm2:
                     f"{self._service}: PM2 did not reload {self._name} (exit code {finished.returncode}): "
                     f"see pm2 logs {self._name}."
                 )
+
+    def _may_return(self, before: list[_Instance]) -> bool:
+        """Tell whether one had crashed when it was stopped: PM2 forgets a stop that comes while it starts it."""
+        restarts = {found.pm_id: found.restarts for found in self._list()}
+        return any(one.status != _ONLINE or one.restarts != restarts.get(one.pm_id) for one in before)
 
     def _list_not_stopped(self) -> list[_Instance]:
         return [found for found in self._list() if found.status != _STOPPED]

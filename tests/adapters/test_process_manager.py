@@ -21,6 +21,7 @@ from deployments.sandbox.stack import Sandbox
 from tasks.errors import AccessDeniedError, ConfigurationError, UnreachableError
 from tasks.http_probe import await_health, probe_login
 from tasks.process_manager import (
+    manager_of,
     observe_application,
     reload_application,
     start_application,
@@ -236,6 +237,34 @@ def test_what_pm2_resurrected_as_stopped_hides_nothing_and_what_it_is_about_to_s
     for name, status in (("rests", "stopped"), ("runs", "online"), ("returns", "waiting restart")):
         profile = changed(invoice, process_name=name, process_manager_program=program)
         assert observe_application.fn(profile).detail == f"PM2 says of {name}: 1 {status}"
+
+
+def test_one_that_pm2_starts_again_while_it_is_stopped_is_stopped_once_more(
+    invoice: ServiceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PM2 7 forgets a stop between the end of a crashed process and the start of the next."""
+    monkeypatch.setenv("PM2_HOME", str(tmp_path))
+    said = [("online", 0, 3), ("stopped", 0, 4), ("online", 12, 4), ("stopped", 0, 4)]
+    for number, (status, pid, restarts) in enumerate(said):
+        listed = {"name": "invoice-backend", "pm_id": 7, "pid": pid}
+        listed["pm2_env"] = {"status": status, "restart_time": restarts}
+        (tmp_path / f"{number}.json").write_text(json.dumps([listed]))
+    program = tmp_path / "pm2"
+    program.write_text(
+        f"""#!/bin/sh
+cd {tmp_path}
+if [ "$1" = jlist ]; then
+    said=$(ls *.json | head -n 1)
+    cat "$said"
+    rm "$said"
+else
+    echo "$@" >> orders
+fi
+"""
+    )
+    program.chmod(0o700)
+    manager_of(changed(invoice, process_manager_program=program)).stop()
+    assert (tmp_path / "orders").read_text().splitlines() == ["stop 7", "stop 7"]
 
 
 def write_program(path: Path, double: ModuleType, folder: Path) -> None:
