@@ -156,7 +156,7 @@ class Pm2:
                 )
 
     def _may_return(self, before: list[_Instance]) -> bool:
-        """Tell whether one had crashed when it was stopped: PM2 forgets a stop that comes while it starts it."""
+        """Tell whether one had crashed before its stop: PM2 forgets a stop while it starts a process."""
         restarts = {found.pm_id: found.restarts for found in self._list()}
         return any(one.status != _ONLINE or one.restarts != restarts.get(one.pm_id) for one in before)
 
