@@ -30,6 +30,8 @@ os.environ |= {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # The server wants no token, and every new client would ask it for one.
+    "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
     # Unpacking it would take it away from every other server of this virtual environment.
     "PREFECT_SERVER_UI_ENABLED": "false",
 }
@@ -50,9 +52,9 @@ from deployments.sandbox.stack import Sandbox  # noqa: E402
 from tasks.pm2_listing import HOME_VARIABLE  # noqa: E402
 from tasks.profiles import SERVICES_VARIABLE, read_profile  # noqa: E402
 from tasks.records.service import ServiceProfile  # noqa: E402
-from tests.quiet_prefect import emit_no_events  # noqa: E402
+from tests.quiet_prefect import ask_and_tell_no_more_than_needed  # noqa: E402
 
-emit_no_events()
+ask_and_tell_no_more_than_needed()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ Each has a database, an application folder, a profile and a repository that no o
 break all of it. Flows run in this process; one that is to be killed runs in a child (``killed_run.py``).
 """
 
+import functools
 import gc
 import hashlib
 import json
@@ -17,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from socket import SHUT_RDWR, create_connection, create_server, socket
@@ -323,7 +323,7 @@ class Ledger:
         ecosystem = self.folder / "ledger.config.json"
         ecosystem.write_text(json.dumps({"apps": [described]}))
         sandbox.pm2.run("start", str(ecosystem))
-        self.remove_application = partial(sandbox.pm2.run, "delete", process)
+        self.remove_application = functools.partial(sandbox.pm2.run, "delete", process)
         password = self.folder / "probe-password"
         password.write_text("open sesame")
         password.chmod(0o600)
@@ -715,9 +715,14 @@ def proxies() -> Iterator[Callable[[int, Callable[[bytes, bool], bool]], Proxy]]
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tasks try again at once and MongoDB's driver give up soon: no waiting is specified here."""
     monkeypatch.setattr("tasks.mongodb._SELECTION_MILLISECONDS", 500)
-    for found in gc.get_objects():
-        if type(found) is Task and found.retries:
-            monkeypatch.setattr(found, "retry_delay_seconds", 0.1)
+    for found in _list_retried_tasks():
+        monkeypatch.setattr(found, "retry_delay_seconds", 0.1)
+
+
+@functools.cache
+def _list_retried_tasks() -> list[Task[..., Any]]:
+    """Return every task that is tried again, looked for once: all flows were imported with the tests."""
+    return [found for found in gc.get_objects() if type(found) is Task and found.retries]
 
 
 def wait_until(what: Callable[[], Any], seconds: float = 20) -> None:

@@ -37,7 +37,7 @@ from prefect.tasks import Task
 from tasks.journal import Journal
 from tasks.object_store_directory import DirectoryStore
 from tasks.object_store_s3 import S3Store
-from tests.quiet_prefect import emit_no_events
+from tests.quiet_prefect import ask_and_tell_no_more_than_needed
 
 # A flow that does not stand in the module of its name.
 MODULES = {"emergency_backup": "nightly_backup"}
@@ -144,7 +144,7 @@ def after_pause(original: Callable[..., Any], go: str) -> Callable[..., Any]:
 
 def run(order: dict[str, Any]) -> None:
     os.environ |= {"RUNBOOK_SERVICES": order["services"], "PM2_HOME": order["pm2_home"]}
-    emit_no_events()
+    ask_and_tell_no_more_than_needed()
     watch_changes(order)
     die_around_steps(order)
     flow = find_flow(order["flow"])

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from socket import create_server
+from pathlib import Path
+from socket import AF_UNIX, create_server, socket
 from typing import Any, cast
 
 import pytest
@@ -110,15 +111,19 @@ def test_a_silent_database_does_not_hide_a_full_disk(operated: Ledger, silent_po
 
 
 def test_when_nothing_comes_in_time_the_page_comes_all_the_same_and_says_so(
-    operated: Ledger, monkeypatch: pytest.MonkeyPatch
+    operated: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stop_application.fn(operated.profile)
     monkeypatch.setattr("flows.triaging.LIMIT_SECONDS", 0.0)
-    state = triage("ledger", dry_run=True)
+    with socket(AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "rpc.sock"))
+        silent.listen()
+        monkeypatch.setenv("PM2_HOME", str(tmp_path))
+        state = triage("ledger", dry_run=True)
     assert "nobody can say why yet" in failed(state)
     shown = page(state)
     assert shown.startswith("# ledger: DOWN, cause unknown")
-    # Each of these starts a process, which takes longer than no time.
+    # Both wait for a PM2 that is silent.
     assert "What the process manager says: there was no answer within 0 s." in shown
     assert "The logs: there was no answer within 0 s." in shown
 
