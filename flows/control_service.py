@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.decisions.control_plan import CONTROL_RUNBOOK, ControlPlan, plan_control
+from flows.decisions.control_plan import CONTROL_RUNBOOK, ControlPlan, plan_control, say_how_stop_is_seen
 from flows.decisions.drift import find_drift
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_done, publish_runbook_plan
@@ -87,7 +87,7 @@ def _apply(profile: ServiceProfile, run: Run, plan: ControlPlan, journal: Journa
             journal.write(STOPPING)
             _stop(profile)
             _note(profile, run, plan)
-            return f"{name} is stopped, and no process of it is left."
+            return f"{name} is stopped, and {say_how_stop_is_seen(profile)}."
         journal.write(STARTING)
         start_application(profile)
         health = await_health(profile)

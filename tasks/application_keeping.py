@@ -13,6 +13,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.application_tree import env_of
+from tasks.file_owner import give_owner
 from tasks.host_errors import naming_file
 from tasks.records.application_tree import TreePaths
 from tasks.records.service import ServiceProfile
@@ -165,6 +166,5 @@ def _give_second_name(source: Path, target: Path) -> None:
 
 
 def _give_owner(model: Path, target: Path) -> None:
-    if os.geteuid() == 0:
-        status = model.lstat()
-        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+    status = model.lstat()
+    give_owner(target, status.st_uid, status.st_gid)

@@ -15,6 +15,7 @@ from typing import Final
 from tasks.application_files import ChunkReader, read_files
 from tasks.application_tree import remove_folder
 from tasks.errors import DamagedSetError
+from tasks.file_owner import give_owner
 from tasks.host_errors import naming_file
 from tasks.records.application_tree import TreePaths
 from tasks.records.backup import ApplicationContent
@@ -116,8 +117,8 @@ class _Tree:
         # One for all: the old files go once the new ones are in place.
         os.sync()
         self._root.chmod(_USUAL_MODE if present is None else stat.S_IMODE(present.st_mode))
-        if present is not None and os.geteuid() == 0:
-            os.chown(self._root, present.st_uid, present.st_gid)
+        if present is not None:
+            give_owner(self._root, present.st_uid, present.st_gid)
 
     def _put_file(self, path: Path, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
         source = archive.extractfile(member)
@@ -153,12 +154,10 @@ class _Tree:
         )
 
     def _give_owner(self, path: Path, member: tarfile.TarInfo) -> None:
-        """As root, give a file the owner that it has now, a new one the directory's."""
-        if os.geteuid() != 0:
-            return
+        """Give a file the owner that it has now, a new one the directory's."""
         model = self._lstat(self._present / member.name) or self._lstat(self._present)
         owner = (member.uid, member.gid) if model is None else (model.st_uid, model.st_gid)
-        os.chown(path, *owner, follow_symlinks=False)
+        give_owner(path, *owner)
 
     @staticmethod
     def _lstat(path: Path) -> os.stat_result | None:

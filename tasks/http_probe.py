@@ -160,9 +160,11 @@ def _refuse_given_up(profile: ServiceProfile) -> None:
     except RunbookError:
         return
     if status.instances and all(instance.state == "errored" for instance in status.instances):
+        given_up = all(instance.given_up for instance in status.instances)
+        ended = "its process manager has given it up" if given_up else "it failed and nothing starts it again"
         raise UnreachableError(
-            f"{profile.name}: {profile.application.process_name} does not start, its process manager has "
-            f"given it up; {status.detail}: see its log."
+            f"{profile.name}: {profile.application.process_name} does not start, {ended}; {status.detail}: "
+            "see its log."
         )
 
 

@@ -39,7 +39,7 @@ def plan_restart(
         undo="Nothing: the processes of before cannot come back, and the files are the same",
     )
     hard = PlannedAct(
-        what=f"Stop {name} until no process of it is left, and start it",
+        what=f"Stop {name} until {say_how_stop_is_seen(profile)}, and start it",
         why="It is done only if the graceful restart leaves it unable to serve."
         if runs and how == "graceful"
         else "Whatever hangs ends with its processes.",
@@ -65,7 +65,7 @@ def plan_control(profile: ServiceProfile, status: ProcessStatus, action: Action)
     """Given how the application is, return the plan of a start or a stop, without acts if it is so."""
     name = profile.application.process_name
     stop = PlannedAct(
-        what=f"Stop {name} until no process of it is left",
+        what=f"Stop {name} until {say_how_stop_is_seen(profile)}",
         why="It was asked for. Nobody is served from then on.",
         undo=f"Start {name}, by this run if it cannot be stopped",
     )
@@ -91,3 +91,9 @@ def _rests_on(profile: ServiceProfile, status: ProcessStatus) -> dict[str, str]:
     # One that crashes and is started again runs at one moment and not at the next: that is no other state.
     state = "it is stopped" if status.stopped else "it is not stopped"
     return {"application": f"{application.process_name} under {application.process_manager}", "state": state}
+
+
+def say_how_stop_is_seen(profile: ServiceProfile) -> str:
+    """Given a service, return what is true once it is stopped: no worker sees the processes of Windows."""
+    on_windows = profile.application.process_manager == "windows"
+    return "Windows says so" if on_windows else "no process of it is left"

@@ -166,6 +166,28 @@ def test_as_root_a_file_keeps_the_owner_that_it_has_now_and_a_new_one_gets_the_d
     assert paths.beside.stat().st_uid == 1234
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become somebody of another group")
+def test_who_is_not_root_gives_what_is_his_to_the_groups_that_he_is_in(tmp_path: Path) -> None:
+    for name in ("of-the-web-server", "of-others", "new"):
+        put(tmp_path / name)
+        os.chown(tmp_path / name, 65534, 65534)
+    tmp_path.chmod(0o755)
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom tasks.file_owner import give_owner\n"
+        "os.setgroups([1235]); os.setgid(65534); os.setuid(65534); os.chdir(sys.argv[1])\n"
+        "give_owner(Path('of-the-web-server'), 4321, 1235); give_owner(Path('of-others'), 4321, 1236)\n"
+    )
+    # By its descriptor: the folders above are root's.
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        command = [sys.executable, "-c", script, f"/proc/self/fd/{folder}"]
+        subprocess.run(command, check=True, timeout=60, pass_fds=[folder])
+    finally:
+        os.close(folder)
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in tmp_path.iterdir()}
+    assert owners == {"of-the-web-server": (65534, 1235), "of-others": (65534, 65534), "new": (65534, 65534)}
+
+
 # --- Evil archives ---
 
 EVIL: dict[str, tuple[bytes, ...]] = {

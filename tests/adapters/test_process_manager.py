@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -331,6 +332,23 @@ def test_a_unit_that_failed_too_often_is_forgiven_before_it_is_started(units: Un
     )
     start_application.fn(profile)
     assert observe_application.fn(profile).running is True
+
+
+@pytest.mark.parametrize(
+    ("result", "ended"),
+    [
+        ("start-limit-hit", "its process manager has given it up"),
+        ("exit-code", "it failed and nothing starts it again"),
+    ],
+)
+def test_nobody_waits_for_a_unit_that_nothing_will_start_again(
+    result: str, ended: str, units: Units, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.http_probe._LOOK_SECONDS", 0.1)
+    failed = units.add("api", failed=True, result=result, starts=5)
+    profile = changed(failed, health_url="http://127.0.0.1:1/", start_within=timedelta(seconds=60))
+    with pytest.raises(UnreachableError, match=f"api does not start, {ended}; systemd says of api: failed"):
+        await_health.fn(profile)
 
 
 def test_a_unit_that_cannot_be_started_touched_or_found_is_an_error_that_says_so(units: Units) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.decisions.control_plan import Action, plan_control, plan_restart
+from flows.decisions.control_plan import Action, plan_control, plan_restart, say_how_stop_is_seen
 from flows.decisions.drift import find_drift
 from tasks.profiles import read_profile
 from tasks.records.process import ProcessStatus
@@ -56,3 +56,14 @@ def test_what_is_so_already_is_left_alone(status: ProcessStatus, action: Action,
     plan = plan_control(PROFILE, status, action)
     assert len(plan.acts) == acts
     assert ("nothing to do" in plan.summary) == (acts == 0)
+
+
+@pytest.mark.parametrize(
+    ("manager", "seen"), [("pm2", "no process of it is left"), ("windows", "Windows says so")]
+)
+def test_a_stop_promises_no_more_than_the_worker_can_see(manager: str, seen: str) -> None:
+    application = PROFILE.application.model_copy(update={"process_manager": manager})
+    profile = PROFILE.model_copy(update={"application": application})
+    assert say_how_stop_is_seen(profile) == seen
+    (stop,) = plan_control(profile, RUNS, "stop").acts
+    assert stop.what == f"Stop invoice-backend until {seen}"
