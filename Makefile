@@ -67,7 +67,7 @@ imports: $(INSTALLED) ## Check that imports run one way
 	@$(BIN)/lint-imports --no-cache
 
 unit: $(INSTALLED) ## Run the tests on real servers
-	@$(BIN)/pytest -n 4 --dist worksteal
+	@$(BIN)/pytest -n 3 --dist worksteal
 
 doctor: $(OPERABLE) ## Check every service profile against the living systems
 	@$(TRUST) $(BIN)/python -m deployments.doctor
