@@ -16,6 +16,13 @@ def answering(request: pytest.FixtureRequest) -> Iterator[str]:
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            self.answer()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.answer()
+
+        def answer(self) -> None:
             self.send_response(request.param)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
