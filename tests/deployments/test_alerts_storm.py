@@ -203,7 +203,8 @@ def test_a_storm_in_which_everything_is_killed_starts_each_alerts_run_once_and_n
             enemy.strike()
             storm.wait_for(2_000)
             engine.prefect_server.kill()
-            storm.wait_for(3_500)
+            # By the time it is dead, a busy machine may have delivered any number.
+            storm.wait_for(storm.delivered + 1_500)
             assert count_waiting(service) > 0
             enemy.strike()
             engine.prefect_server.start()
