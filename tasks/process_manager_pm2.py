@@ -1,4 +1,4 @@
-"""PM2 as a process manager, through its own command.
+"""PM2 as a process manager, looked at through its daemon and ordered about through its command.
 
 Everything is done by PM2's ids: it takes a name like ``all``, ``/x/`` or ``server.js`` for something else.
 One look serves until something is done.
@@ -28,7 +28,7 @@ _ALIVE = {_ONLINE, _LAUNCHING, "stopping"}
 _SECONDS = 180.0
 _LOOK_SECONDS = 4.5
 _STOPS = 2
-# In this time PM2 has started the process of one that it was starting, however busy the host is.
+# So long PM2 may take, on a busy host, until the process that it was starting is in its list.
 _RETURN_SECONDS = 1.0
 # PM2's own kill_timeout, and what the rest of a stop and a start may take.
 _KILL_MILLISECONDS, _MARGIN_MILLISECONDS = 1600, 1000

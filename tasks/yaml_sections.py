@@ -32,13 +32,15 @@ def read_section(path: Path, model: type[_Read], called: str) -> _Read:
             raise ConfigurationError(
                 f"The {called} {path} is wrong at line {line}, {field}: it is given twice."
             )
-        return model.model_validate(loader.construct_document(root) if root else None)
-    except ValidationError as error:
-        found = "; ".join(_describe(text, model, f"the {called}", error))
-        raise ConfigurationError(f"The {called} {path} is wrong at {found}.") from None
+        content = loader.construct_document(root) if root else None
     except (yaml.YAMLError, ValueError) as error:
         # A date that the calendar does not have is a bare ValueError.
         raise ConfigurationError(f"The {called} {path} is no YAML: {error}.") from None
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        found = "; ".join(_describe(root, model, f"the {called}", error))
+        raise ConfigurationError(f"The {called} {path} is wrong at {found}.") from None
 
 
 def _fields_given_twice(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
@@ -55,8 +57,9 @@ def _fields_given_twice(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
             yield from _fields_given_twice(value)
 
 
-def _describe(text: str, model: type[BaseModel], called: str, error: ValidationError) -> Iterator[str]:
-    root = yaml.compose(text, yaml.CSafeLoader)
+def _describe(
+    root: yaml.Node | None, model: type[BaseModel], called: str, error: ValidationError
+) -> Iterator[str]:
     for detail in error.errors(include_url=False, include_input=False):
         field = ".".join(str(part) for part in detail["loc"]) or called
         yield f"line {_line_of(root, detail['loc'])}, {field}: {_expected(detail, model)}"
@@ -95,7 +98,8 @@ def _line_of(node: yaml.Node | None, location: Sequence[int | str]) -> int:
             found = [(key, value) for key, value in node.value if key.value == part]
             if not found:
                 break
-            key, node = found[0]
+            # What is merged in from elsewhere stands before what overrides it here.
+            key, node = found[-1]
             line = key.start_mark.line + 1
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]

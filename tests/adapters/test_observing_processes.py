@@ -44,11 +44,15 @@ def two_others() -> Iterator[None]:
         other.wait()
 
 
-def observe(units: Units, source: str) -> ProcessInstance:
+def observe(units: Units, source: str, computed_seconds: float = 0.0) -> ProcessInstance:
+    """Observe a unit once it has computed so long: the interpreter starts first, and waits for the disk."""
     profile = units.add("api", source)
     start_application.fn(profile)
+    pid = units.pid("api")
+    assert pid is not None
+    wait_until(lambda: psutil.Process(pid).cpu_times().user >= computed_seconds)
     (instance,) = observe_processes.fn(profile).instances
-    assert instance.pid == units.pid("api")
+    assert instance.pid == pid
     return instance
 
 
@@ -60,18 +64,8 @@ def test_a_process_that_sleeps_takes_no_core_and_waits_for_none(units: Units) ->
     assert found.waiting_percent < 50
 
 
-def observe_spinning(units: Units) -> ProcessInstance:
-    profile = units.add("api", SPINS)
-    start_application.fn(profile)
-    spinning = psutil.Process(units.pid("api"))
-    # The interpreter itself starts first, and waits for the disk.
-    wait_until(lambda: spinning.cpu_times().user > 0.2)
-    (instance,) = observe_processes.fn(profile).instances
-    return instance
-
-
 def test_what_computes_takes_a_core_or_waits_for_one(units: Units) -> None:
-    found = observe_spinning(units)
+    found = observe(units, SPINS, computed_seconds=0.2)
     assert (found.cpu_percent or 0) + (found.waiting_percent or 0) > 80
 
 
@@ -79,7 +73,7 @@ def test_what_computes_takes_a_core_or_waits_for_one(units: Units) -> None:
 @pytest.mark.usefixtures("two_others")
 def test_what_shares_a_core_is_seen_to_want_more_than_it_gets(units: Units) -> None:
     with on_one_core():
-        found = observe_spinning(units)
+        found = observe(units, SPINS, computed_seconds=0.2)
     assert found.waiting_percent is not None
     assert found.waiting_percent > 30
     assert (found.cpu_percent or 0) + found.waiting_percent > 80

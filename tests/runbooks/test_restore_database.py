@@ -365,12 +365,14 @@ def test_what_users_wrote_into_the_restored_data_of_a_killed_run_stays_where_the
     assert is_healthy(ledger)
     assert ledger.database.hash_content() == saved
 
-    written = spoil(ledger)
+    written, serving = spoil(ledger), sandbox.pm2.processes(ledger.profile.application.process_name)
     # And is not thrown away by a second restore that nobody wants any more.
     said = completed(ledger.restore(nothing_to_save="ledger"))
 
     assert f"is set {listing[-1]}, live and proven" in said
     assert "start it again to restore once more" in said
+    # Its users were served all the while.
+    assert sandbox.pm2.processes(ledger.profile.application.process_name) == serving
     assert ledger.database.hash_content() == written
     assert ledger.sets() == listing
     assert is_healthy(ledger)
