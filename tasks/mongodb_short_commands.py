@@ -31,7 +31,7 @@ _LONGEST_SECONDS: Final = 0.002
 _LEAST, _MOST = 10, 500
 _GROWTH: Final = 2
 _STRANGERS: Final = 4
-_READ_AGAIN: Final = 15
+_READ_AGAIN: Final = 30
 
 
 @dataclass

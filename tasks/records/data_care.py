@@ -40,11 +40,11 @@ class CleanupRule(Section):
         examples=[{"organizationId": "ACME"}],
     )
     batch: int = Field(
-        default=200,
+        default=500,
         ge=1,
         le=10_000,
         description="How many are deleted between two looks at the application",
-        examples=[500],
+        examples=[200],
     )
 
 
