@@ -3,7 +3,6 @@
 import contextlib
 import json
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ import psutil
 
 from deployments.sandbox import programs, without_override
 from deployments.sandbox.errors import SandboxError
+from deployments.sandbox.pm2_orders import PM2Orders
 from deployments.sandbox.supervisor import SYSTEM_PATH, Supervisor, family, kill_all, living
 
 FOLDER = Path(__file__).parent
 PACKAGES = FOLDER / "node_modules"
-COMMAND_SECONDS = 30
 READY_MILLISECONDS = 10_000
 
 
@@ -43,6 +42,7 @@ class PM2:
         self._supervisor = supervisor
         self._applications = applications
         self.home = supervisor.state / "pm2"
+        self._orders = PM2Orders()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -62,8 +62,11 @@ class PM2:
     @property
     def command(self) -> list[str]:
         """Return the words that stand for `pm2`; file modes bind what it runs, whoever the user is."""
-        bound = [sys.executable, "-I", "-S", without_override.__file__]
-        return [*bound, str(programs.node()), str(PACKAGES / "pm2" / "bin" / "pm2")]
+        return [*self._bound_node, str(PACKAGES / "pm2" / "bin" / "pm2")]
+
+    @property
+    def _bound_node(self) -> list[str]:
+        return [sys.executable, "-I", "-S", without_override.__file__, str(programs.node())]
 
     @property
     def program(self) -> Path:
@@ -102,18 +105,19 @@ class PM2:
     def stop(self) -> None:
         """End the applications and the daemon."""
         daemon = self.daemon()
-        if daemon is None:
-            return
-        tree = family(daemon)
-        with contextlib.suppress(SandboxError):  # a daemon that does not listen is killed below
-            self.run("kill")
-        kill_all([process for process in tree if living(process.pid) is not None])
+        if daemon is not None:
+            tree = family(daemon)
+            with contextlib.suppress(SandboxError):  # a daemon that does not listen is killed below
+                self.run("kill")
+            kill_all([process for process in tree if living(process.pid) is not None])
+        self._orders.end()
 
     def kill(self) -> None:
         """Take the daemon and the applications away with SIGKILL."""
         daemon = self.daemon()
         if daemon is not None:
             kill_all(family(daemon))
+        self._orders.end()
 
     def restart(self, name: str) -> None:
         """Restart one application; rc 0 does not mean that it stays up: ask `statuses` afterwards."""
@@ -175,27 +179,12 @@ class PM2:
         return [entry for entry in listing if name in {None, entry["name"]}]
 
     def run(self, *arguments: str) -> str:
-        """Run a PM2 command and return what it printed.
+        """Let PM2 carry an order out, the words that follow `pm2`, and return what it said.
 
         Raises:
             SandboxError: it failed or took longer than half a minute.
         """
-        try:
-            finished = subprocess.run(
-                [*self.command, *arguments],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                env=self.environment,
-                cwd="/",
-                timeout=COMMAND_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise SandboxError(f"pm2 {arguments[0]} did not finish in {COMMAND_SECONDS} s.") from error
-        if finished.returncode != 0:
-            raise SandboxError(f"pm2 {arguments[0]} failed: {(finished.stderr or finished.stdout).strip()}")
-        return finished.stdout
+        return self._orders.carry_out(self._bound_node, self.environment, arguments)
 
     def _write_program(self) -> None:
         variables = [f"{name}={value}" for name, value in self.environment.items()]

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,7 +82,8 @@ def test_the_daemon_says_of_an_application_what_the_command_says_and_no_command_
     sandbox: Sandbox, propertypulse: ServiceProfile, tmp_path: Path
 ) -> None:
     name = propertypulse.application.process_name
-    said = [entry for entry in json.loads(sandbox.pm2.run("jlist")) if entry["name"] == name]
+    asked = subprocess.run([sandbox.pm2.program, "jlist"], capture_output=True, check=True)
+    said = [entry for entry in json.loads(asked.stdout) if entry["name"] == name]
     program = write_command(tmp_path, [])
     entries = list_entries(application(propertypulse, process_manager_program=program), 4)
     assert len(entries) == 2

@@ -184,7 +184,9 @@ class PostgresqlDatabase:
         self.name = name
         self.url = f"{admin_url.rpartition('/')[0]}/{name}"
         self._admin = psycopg.connect(admin_url, autocommit=True)
-        self._admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        # Copied as files: by its log, which is the default, it takes more than twice as long.
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE template0 STRATEGY FILE_COPY")
+        self._admin.execute(create.format(sql.Identifier(name)))
         self.execute(SCHEMA)
 
     def execute(self, text: str) -> None:

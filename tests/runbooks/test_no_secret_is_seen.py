@@ -10,6 +10,7 @@ import logging
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from tests.runbooks.rotation_walking import Rotated, make_rotated
 
 SECRET_VARIABLES = re.compile("SECRET|PASSWORD|KEY|URI|URL")
 LEAST_SECRET = 12
+SETTLED_SECONDS = 2
 
 
 @dataclass
@@ -82,10 +84,18 @@ class CommandLines(threading.Thread):
         self.seen: set[bytes] = set()
 
     def run(self) -> None:
+        since: dict[tuple[str, bytes], float] = {}
+        settled: set[str] = set()
         while not self.stopped.wait(0.03):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
+            living = {path.name for path in Path("/proc").iterdir() if path.name.isdigit()}
+            settled &= living
+            for name in living - settled:
                 with suppress(OSError):
-                    self.seen.add(path.read_bytes().replace(b"\0", b" "))
+                    line = Path("/proc", name, "cmdline").read_bytes().replace(b"\0", b" ")
+                    self.seen.add(line)
+                    # Who is about to become another program does so at once.
+                    if time.monotonic() - since.setdefault((name, line), time.monotonic()) > SETTLED_SECONDS:
+                        settled.add(name)
 
 
 @pytest.fixture
