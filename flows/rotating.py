@@ -22,8 +22,8 @@ from tasks.mutation import mutating, undo_or_say
 from tasks.records.credential_care import CredentialName
 from tasks.records.rotation import RUNBOOKS, OpenRotation
 from tasks.records.service import ServiceProfile
-from tasks.rotation_files import read_open
-from tasks.rotation_steps import make_new, name_rotation, observe_credential
+from tasks.rotation_files import read_open, record_rotation
+from tasks.rotation_steps import make_new, name_rotation, observe_credential, withdraw_new
 from tasks.run_context import Run, read_clock
 
 
@@ -93,7 +93,11 @@ def _apply(
     fresh = _observe_and_plan(profile, plan.credential, plan.rotation, emergency=False)
     if (drift := find_drift(plan, fresh)) is not None:
         raise RefusedError(f"{profile.name}: {drift}")
-    if left is not None:
+    withdrawn = ""
+    if left is not None and withdraw_new(profile, left):
+        record_rotation(profile, plan.credential, left.rotation, "undone", run.started_by, read_clock())
+        withdrawn = "The key that the rotation before had made is deleted: the old one was in force again. "
+    elif left is not None:
         # First, because only one old credential can be kept to be proven refused.
         retire_due(profile, run, journal, left, another_follows=True)
     try:
@@ -106,4 +110,4 @@ def _apply(
     except BaseException:
         give_up(profile, run, plan, journal)
         raise
-    return conclude(profile, run, plan, journal)
+    return withdrawn + conclude(profile, run, plan, journal)

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -21,6 +22,9 @@ from tasks.retrying import retried
 from tasks.rotation_files import keep, read_kept, wipe
 
 _ONCE = task(cache_policy=NO_CACHE, persist_result=False)
+_KEPT: Final[tuple[rotation_files.Which, ...]] = ("pending", "previous")
+# The old and the new one stand side by side at the provider, each with an id by which we delete it.
+_KEYS: Final[frozenset[CredentialName]] = frozenset({"s3", "sendgrid-key"})
 
 
 @retried
@@ -158,14 +162,18 @@ def discard_new(
     """
     pending = _kept_of(profile, credential, "pending", rotation)
     open_rotator(profile, credential).discard(rotation, before, pending, making)
-    wipe_kept.fn(profile, credential)
+    for which in _KEPT:
+        kept = read_kept(profile, credential, which)
+        # What is kept of an earlier one, whose old values were about to be retired, is still needed.
+        if kept is None or kept.rotation == rotation:
+            wipe(profile, credential, which)
 
 
 @_ONCE
 def wipe_kept(profile: ServiceProfile, credential: CredentialName) -> None:
     """Given a credential whose rotation is over, wipe whatever is kept of it."""
-    wipe(profile, credential, "pending")
-    wipe(profile, credential, "previous")
+    for which in _KEPT:
+        wipe(profile, credential, which)
 
 
 @_ONCE
@@ -185,6 +193,21 @@ def begin_grace(profile: ServiceProfile, rotation: OpenRotation) -> OpenRotation
     return begun
 
 
+@_ONCE
+def withdraw_new(profile: ServiceProfile, rotation: OpenRotation) -> bool:
+    """Given a rotation in grace, end it if a person put its old key back into the env file.
+
+    Its new key is deleted at the provider then, since nobody has it any more; what is in force is the old
+    one, for the next rotation to replace. Return whether it was so.
+    """
+    if not _is_old_in_force(profile, rotation):
+        return False
+    new = Kept(rotation.rotation, {}, rotation.facts)
+    open_rotator(profile, rotation.credential).discard(rotation.rotation, {}, new)
+    end_rotation.fn(profile, rotation, None)
+    return True
+
+
 @retried
 def find_use(profile: ServiceProfile, rotation: OpenRotation) -> str | None:
     """Given a rotation in grace, return who still uses the old credential, or None."""
@@ -200,6 +223,11 @@ def retire(profile: ServiceProfile, rotation: OpenRotation, *, another_follows: 
     one is nobody's way out, and a leaked one that was ended at its provider is to be replaced.
     """
     stage, credential = rotation.stages[0], rotation.credential
+    if _is_old_in_force(profile, rotation):
+        raise RefusedError(
+            f"{profile.name}: {credential} in {profile.env_path} is the old key again, so it is not retired: "
+            "put the new one there, or, if nobody has that, start this with emergency=True, which ends both."
+        )
     previous = _kept(profile, credential, "previous")
     pending = rotation_files.recall_in_force(profile, rotation, previous.variables)
     if not another_follows and not open_rotator(profile, credential).accepts(pending):
@@ -227,6 +255,14 @@ def end_rotation(profile: ServiceProfile, rotation: OpenRotation, left: OpenRota
     # In this order: without the old values nothing of an open rotation could be proven.
     rotation_files.forget_open(profile, rotation.credential)
     wipe(profile, rotation.credential, "previous")
+
+
+def _is_old_in_force(profile: ServiceProfile, rotation: OpenRotation) -> bool:
+    """Did a person put the old values of a rotation in grace back, of a credential of which each is a key?"""
+    if rotation.credential not in _KEYS:
+        return False
+    present, previous = read_variables(profile), _kept(profile, rotation.credential, "previous")
+    return all(present.get(name) == value for name, value in previous.variables.items())
 
 
 def _unset(profile: ServiceProfile, stage: Stage) -> bool:

@@ -25,6 +25,7 @@ from tasks.rotation_files import read_kept, read_open
 
 INACTIVE: Final = "make the old key inactive at IAM"
 DELETE: Final = "delete the old key at IAM"
+_KEY_ID: Final = "key_id"
 # An answer that never came may be to a request that is still under way.
 _LATE_SECONDS: Final = 2.0
 _GONE_EVERYWHERE_SECONDS: Final = 60.0
@@ -72,7 +73,7 @@ class S3Rotator:
         """Return a new key of the user; raise ``RefusedError`` if the user has two by now."""
         del before
         made = self._iam.create()
-        return Kept(rotation, {self._id: made.key_id, self._secret: made.secret})
+        return Kept(rotation, {self._id: made.key_id, self._secret: made.secret}, {_KEY_ID: made.key_id})
 
     def discard(
         self, rotation: str, before: Mapping[str, str], pending: Kept | None, making: datetime | None = None
@@ -86,7 +87,8 @@ class S3Rotator:
         del rotation
         present = read_variables(self._profile)
         if pending is not None:
-            self._delete_unused(pending.value(self._id), present)
+            # One of a rotation in grace, whose secret is in the env file alone, is known by its id.
+            self._delete_unused(pending.facts.get(_KEY_ID, pending.value(self._id)), present)
         else:
             time.sleep(_LATE_SECONDS)
             for key in self._iam.list_keys().values():
@@ -150,8 +152,8 @@ class S3Rotator:
         old = previous.value(self._id)
         if old == pending.value(self._id):
             raise RefusedError(
-                f"{self._profile.name}: {self._id} in {self._profile.env_path} is the old key again: put the "
-                "new one there, or start this with emergency=True."
+                f"{self._profile.name}: {self._id} in {self._profile.env_path} is the old key again, beside "
+                f"another {self._secret}: put the new key there, both of it."
             )
         if stage == INACTIVE:
             self._iam.make_inactive(old)

@@ -149,6 +149,58 @@ def test_an_emergency_in_a_grace_replaces_a_new_key_that_a_person_has_ended_at_i
     assert rotated.history() == ["rotated", "retired", "rotated", "retired"]
 
 
+def test_an_old_key_that_a_person_put_back_is_not_retired_and_an_emergency_ends_both(
+    rotated: Rotated, user: IamUser
+) -> None:
+    leaked = key_of(rotated)
+    allow(rotated, user, grace=QUIET)
+    completed(rotate(rotated))
+    user.iam.update_access_key(UserName=user.name, AccessKeyId=leaked[0], Status="Active")
+    made = key_of(rotated)
+    rotated.set_variables(AWS_ACCESS_KEY_ID=leaked[0], AWS_SECRET_ACCESS_KEY=leaked[1])
+    end_grace(rotated)
+    said = completed(rotate(rotated))
+    assert "The old one stays, somebody made it active again" in said
+    assert set(user.keys()) == {leaked[0], made[0]}
+
+    said = completed(rotate(rotated, emergency=True))
+    assert "The key that the rotation before had made is deleted: the old one was in force again." in said
+    assert key_of(rotated) not in (leaked, made)
+    assert not user.works(leaked)
+    assert is_one_left(rotated, user)
+    assert rotated.is_settled()
+    assert rotated.history() == ["rotated", "undone", "rotated", "retired"]
+
+
+def test_an_old_key_that_is_in_force_again_and_quiet_is_not_retired_with_the_way_out(
+    rotated: Rotated, user: IamUser
+) -> None:
+    old = key_of(rotated)
+    completed(rotate(rotated))
+    rotated.set_variables(AWS_ACCESS_KEY_ID=old[0], AWS_SECRET_ACCESS_KEY=old[1])
+    allow(rotated, user, grace=QUIET)
+    end_grace(rotated)
+    message = failed(rotate(rotated))
+    assert "is the old key again, so it is not retired" in message
+    assert "emergency=True, which ends both" in message
+    assert user.works(old)
+
+
+@pytest.mark.parametrize("step", ["retiring the old one", "making the new one"])
+def test_an_emergency_in_a_grace_that_is_killed_is_finished_by_the_next_one(
+    rotated: Rotated, user: IamUser, children: Children, step: str
+) -> None:
+    first = key_of(rotated)
+    completed(rotate(rotated))
+    second = key_of(rotated)
+    order = {"parameters": {"service": rotated.ledger.name, "emergency": True}, "kill_after_step": step}
+    assert children.start(rotated.ledger, "rotate_s3_credentials", **order).wait() is None
+    completed(rotate(rotated, emergency=True))
+    assert key_of(rotated) not in (first, second)
+    assert is_one_left(rotated, user)
+    assert rotated.is_settled()
+
+
 def test_two_keys_are_refused_with_the_way_out_and_nothing_is_changed(
     rotated: Rotated, user: IamUser
 ) -> None:

@@ -142,6 +142,28 @@ def test_both_keys_work_until_the_grace_is_over(rotated: Rotated, account: Accou
     assert rotated.is_settled()
 
 
+def test_an_old_key_that_a_person_put_back_is_not_retired_and_an_emergency_ends_both(
+    rotated: Rotated, account: Account, sandbox: Sandbox
+) -> None:
+    allow(rotated, sandbox, grace="PT1H")
+    leaked = rotated.variables[VARIABLE]
+    completed(rotate(rotated))
+    made = rotated.variables[VARIABLE]
+    rotated.set_variables(SENDGRID_API_KEY=leaked)
+    found = read_open(rotated.ledger.profile, "sendgrid-key")
+    assert found is not None
+    save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+    assert "is the old key again, so it is not retired" in failed(rotate(rotated))
+    assert account.works(leaked)
+
+    completed(rotate(rotated, emergency=True))
+    assert rotated.variables[VARIABLE] not in (leaked, made)
+    assert not account.works(made)
+    assert is_one_left(rotated, account, leaked)
+    assert rotated.is_settled()
+    assert rotated.history() == ["rotated", "undone", "rotated", "retired"]
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tasks.sendgrid_asking.SOCKET_SECONDS", 0.3)
