@@ -27,7 +27,7 @@ _ALIVE = {_ONLINE, _LAUNCHING, "stopping"}
 # PM2 waits for every instance's listen_timeout or kill_timeout in turn.
 _SECONDS = 180.0
 _LOOK_SECONDS = 4.5
-_STOPS = 2
+_STOPS = 4
 # So long PM2 may take, on a busy host, until the process that it was starting is in its list.
 _RETURN_SECONDS = 1.0
 # PM2's own kill_timeout, and what the rest of a stop and a start may take.
@@ -104,12 +104,13 @@ class Pm2:
     def stop(self) -> None:
         """Stop every instance, also one that PM2 is about to start again."""
         left = self._list_not_stopped()
-        # PM2 may have started one again while it stopped it: then it stops it at the second order.
         for _ in range(_STOPS):
             if not left:
                 return
             self._command("stop", left)
             if self._may_return(left):
+                # Ends also what PM2 put off until restart_delay is over (PM2 7: God.handleExit).
+                self._command("stop", left)
                 time.sleep(_RETURN_SECONDS)
                 self._seen = None
             # Of one that crashed meanwhile too often, nothing runs or will be started again.

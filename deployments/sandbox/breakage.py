@@ -48,7 +48,6 @@ class Breakage:
         self.port = getattr(sandbox.ports, service)
         self.health_url = f"http://127.0.0.1:{self.port}/health"
         self._journal = journal
-        self._given_up = 0
 
     @property
     def pm2(self) -> PM2:
@@ -97,7 +96,6 @@ class Breakage:
         """End the application and let PM2 forget it, until `start`."""
         self.undo("restart")
         self.pm2.delete(self.application)
-        self._given_up = self.pm2.times_given_up(self.folder / self.entry)
 
     def start(self, **settings: object) -> None:
         """Start the application after `take_down`; that it does not come up is no error here."""
@@ -143,10 +141,9 @@ class Breakage:
         self.wait_until("bad health", lambda: not is_well(self.health_url))
 
     def wait_until_errored(self) -> None:
-        """Wait until PM2 has given the application up: its log says so, and asking it takes a core."""
-        script = self.folder / self.entry
-        all_of_it = self._given_up + self.pm2.instances(self.application)
-        self.wait_until("that PM2 gave up", lambda: self.pm2.times_given_up(script) >= all_of_it)
+        """Wait until PM2 has given every instance of the application up."""
+        all_of_it = ["errored"] * self.pm2.instances(self.application)
+        self.wait_until("that PM2 gave up", lambda: self.pm2.statuses().get(self.application) == all_of_it)
 
 
 def is_well(url: str) -> bool:

@@ -124,8 +124,11 @@ class PM2:
         self.run("restart", name)
 
     def delete(self, name: str) -> None:
-        """Let PM2 forget an application, with all that it counted; nothing of it remains."""
+        """Let PM2 forget an application, with all that it counted; nothing of it remains or comes back."""
         before = self.processes(name)
+        if self.unstable_restarts(name):
+            # PM2 calls what it is starting online in the midst of its stop, and would restart it later.
+            self.run("stop", name)
         try:
             self.run("delete", name)
         except SandboxError as error:
@@ -156,12 +159,6 @@ class PM2:
     def unstable_restarts(self, name: str) -> int:
         """Return how often PM2 started an application again that had ended soon after its start."""
         return sum(int(entry["pm2_env"].get("unstable_restarts", 0)) for entry in self._list(name))
-
-    def times_given_up(self, script: Path) -> int:
-        """Return how often PM2 gave an instance up that runs this script, by PM2's own log."""
-        log = self.home / "pm2.log"
-        said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-        return said.count(f"Script {script} had too many unstable restarts")
 
     def instances(self, name: str) -> int:
         """Return how many instances an application has."""

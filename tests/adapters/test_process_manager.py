@@ -39,6 +39,12 @@ const child = spawn('/bin/sh', ['-c', "trap '' INT TERM HUP; while :; do sleep 1
 require('fs').writeFileSync(process.argv[2], String(child.pid));
 setInterval(() => {}, 1000);
 """
+# Ready after a while, crashed soon after that, whoever wants it to stop meanwhile.
+RETURNS = """
+process.on('SIGINT', () => {});
+setTimeout(() => process.send('ready'), 700);
+setTimeout(() => process.exit(3), 1000);
+"""
 
 
 def changed(profile: ServiceProfile, **application: Any) -> ServiceProfile:
@@ -165,6 +171,17 @@ def test_an_application_that_crashes_is_seen_started_again_and_stopped(
     assert observe_application.fn(profile).detail == "PM2 says of crashes: 1 stopped"
 
 
+def test_what_pm2_was_starting_when_it_was_stopped_does_not_come_back_after_its_delay(
+    own_app: Callable[..., ServiceProfile],
+) -> None:
+    """PM2 7 calls it online when it is ready, though it was told to stop it, and puts off a restart then."""
+    profile = own_app("returns", RETURNS, wait_ready=True, restart_delay=2500, kill_timeout=5000)
+    wait_until(lambda: observe_application.fn(profile).detail == "PM2 says of returns: 1 launching")
+    stop_application.fn(profile)
+    time.sleep(3)
+    assert observe_application.fn(profile).detail == "PM2 says of returns: 1 stopped"
+
+
 def test_a_child_that_outlives_the_stop_is_killed(
     own_app: Callable[..., ServiceProfile], tmp_path: Path
 ) -> None:
@@ -240,7 +257,7 @@ def test_what_pm2_resurrected_as_stopped_hides_nothing_and_what_it_is_about_to_s
         assert observe_application.fn(profile).detail == f"PM2 says of {name}: 1 {status}"
 
 
-def test_one_that_pm2_starts_again_while_it_is_stopped_is_stopped_once_more(
+def test_one_that_pm2_starts_again_while_it_is_stopped_is_stopped_until_it_stays_so(
     invoice: ServiceProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PM2 7 forgets a stop between the end of a crashed process and the start of the next."""
@@ -265,7 +282,7 @@ fi
     )
     program.chmod(0o700)
     manager_of(changed(invoice, process_manager_program=program)).stop()
-    assert (tmp_path / "orders").read_text().splitlines() == ["stop 7", "stop 7"]
+    assert (tmp_path / "orders").read_text().splitlines() == ["stop 7", "stop 7", "stop 7"]
 
 
 def write_program(path: Path, double: ModuleType, folder: Path) -> None:

@@ -1,5 +1,9 @@
 """The sandbox's orders to PM2: one process carries them out, and whatever ends it, the next order works."""
 
+import json
+import time
+from pathlib import Path
+
 import psutil
 import pytest
 
@@ -53,3 +57,23 @@ def test_an_order_that_does_not_end_is_given_up_and_the_next_one_works(
         sandbox.pm2.statuses()
     monkeypatch.undo()
     assert sandbox.pm2.statuses()[INVOICE] == ["online"]
+
+
+def test_what_pm2_was_starting_again_when_it_was_told_to_forget_it_does_not_come_back(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    # Ready after a while, ended soon after that, whoever wants it to stop meanwhile.
+    (tmp_path / "loops.js").write_text(
+        "process.on('SIGINT', () => {});"
+        "setTimeout(() => process.send('ready'), 300);"
+        "setTimeout(() => process.exit(1), 500);"
+    )
+    described = {"name": "loops", "script": str(tmp_path / "loops.js"), "wait_ready": True}
+    ecosystem = tmp_path / "loops.config.json"
+    ecosystem.write_text(json.dumps({"apps": [described | {"restart_delay": 700, "min_uptime": 5000}]}))
+    sandbox.pm2.run("start", str(ecosystem))
+    while not sandbox.pm2.unstable_restarts("loops") or sandbox.pm2.statuses()["loops"] != ["launching"]:
+        time.sleep(0.01)
+    sandbox.pm2.delete("loops")
+    time.sleep(1)
+    assert "loops" not in sandbox.pm2.statuses()
