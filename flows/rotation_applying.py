@@ -102,15 +102,27 @@ def give_up(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jour
         return "The new one is in force and proven."
     found = find_after_kill(profile, plan.credential, plan.rotation, plan.variables)
     # Values that are not kept any more were wiped after they had been put back: there is nothing to put back.
-    if journal.has(SETTING) and decide_after_kill(found) not in {"leave", "discard"}:
+    can_go_back = not plan.is_dead and decide_after_kill(found) not in {"leave", "discard"}
+    if journal.has(SETTING) and can_go_back:
         journal.write(GOING_BACK)
         put_back(profile, plan.credential)
         if journal.has(PROMOTING):
             restart(profile, journal)
     made = journal.find(MAKING)
     discard_new(profile, plan.credential, plan.rotation, plan.before, made.at if made else None)
-    record_rotation(profile, plan.credential, plan.rotation, "undone", run.started_by, read_clock())
+    stays = plan.is_dead and found.environment == "pending" and found.pending == "accepted"
+    record_rotation(
+        profile,
+        plan.credential,
+        plan.rotation,
+        "rotated" if stays else "undone",
+        run.started_by,
+        read_clock(),
+    )
     said = f"The old {plan.credential} is in force, and nothing is left of the new one."
+    if plan.is_dead:
+        left = "the new one is in force, and stays" if stays else "nothing is put back: start this again"
+        said = f"The old {plan.credential} was refused already before this run: {left}."
     journal.close(said)
     return said
 
@@ -153,7 +165,7 @@ def _settle(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jour
 def _decide(profile: ServiceProfile, plan: RotationPlan, journal: Journal) -> AfterKill:
     """Return what becomes of a rotation that was killed before it was proven."""
     found = find_after_kill(profile, plan.credential, plan.rotation, plan.variables)
-    what = decide_after_kill(found, was_going_back=journal.has(GOING_BACK))
+    what = decide_after_kill(found, was_going_back=journal.has(GOING_BACK), is_dead=plan.is_dead)
     if what == "ask a person":
         raise RefusedError(
             f"{profile.name}: a rotation of {plan.credential} was killed, and {' and '.join(plan.variables)} "

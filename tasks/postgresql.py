@@ -185,12 +185,17 @@ def translated(where: str) -> Generator[None]:
         raise _judge(where, error) from None
 
 
+def is_password_refused(error: psycopg.Error) -> bool:
+    """Did the server compare the password with one of its own, and refuse a new connection for it?"""
+    return error.sqlstate is None and "password authentication failed" in str(error)
+
+
 def _judge(where: str, error: psycopg.Error) -> RunbookError:
     message = str(error).strip().partition("\n")[0]
     if error.sqlstate in BY_STATE:
         kind, what = BY_STATE[error.sqlstate]
         return kind(f"{where} {what}.")
-    if error.sqlstate is None and "password authentication failed" in str(error):
+    if is_password_refused(error):
         kind, what = BY_STATE["28P01"]
         return kind(f"{where} {what}.")
     if error.sqlstate is None and _NO_DATABASE.search(str(error)):

@@ -49,6 +49,7 @@ class DatabaseRotator:
         login = read_login(read_variable(self._profile, self._variable))
         following = self._follow(login.user) if login is not None else None
         refusal = self._refuse(present, login, following)
+        is_dead = refusal is None and not self._users.accepts(present[self._variable])
         user = login.user if login is not None else "nobody"
         taker = following or user
         variables = self._list_variables(present)
@@ -56,23 +57,25 @@ class DatabaseRotator:
             credential="database-password",
             identity=f"{taker} of {self._users.place}",
             variables={name: fingerprint(self._profile, name, present[name])[:12] for name in variables},
-            provider={user: "in use"} | ({following: "takes the turn"} if following else {}),
+            provider={user: "refused" if is_dead else "in use"}
+            | ({following: "takes the turn"} if following else {}),
             making=f"Make a password of 256 random bits for {taker}",
             setting=f"Give it to {taker} at the server{self._users.in_which_form}",
             testing="By new connections, read all that the application may, compare permissions, and write "
             "what is rolled back",
             proving="Log in as the probe user, and compare the fingerprints of what every process runs with",
-            undoing=f"{following} loses it again" if following else f"{user} gets its old password again",
+            undoing=_say_undoing(user, following, is_dead=is_dead),
             stages=(self._stage(user, following),),
             warnings=(
                 (
-                    *self._warn(user, following),
+                    *self._warn(user, following, is_dead=is_dead),
                     *self._warn_of_others(present),
                     *self._users.warn(taker),
                 )
                 if refusal is None
                 else ()
             ),
+            is_dead=is_dead,
             refusal=refusal,
         )
 
@@ -245,7 +248,10 @@ class DatabaseRotator:
             )
         return self._users.refuse(login.user, following)
 
-    def _warn(self, user: str, following: str | None) -> tuple[str, ...]:
+    def _warn(self, user: str, following: str | None, *, is_dead: bool) -> tuple[str, ...]:
+        if is_dead:
+            said = f"{self._users.place} refuses the password in {self._variable} already"
+            return (f"{said}: it is never put back. If somebody gave {user} another, that one ends too.",)
         if following is not None:
             return ()
         places = sorted({place.partition(" ")[0] for place in self._users.list_sessions(user)})
@@ -267,3 +273,9 @@ class DatabaseRotator:
         starts = [start_of(pid) for pid in manager_of(self._profile).list_pids()]
         oldest = min((start for start in starts if start is not None), default=datetime.now(UTC))
         return datetime.now(UTC) - oldest + timedelta(seconds=_START_TOLERANCE_SECONDS)
+
+
+def _say_undoing(user: str, following: str | None, *, is_dead: bool) -> str:
+    if following is not None:
+        return f"{following} loses it again"
+    return "nothing: no other password is known" if is_dead else f"{user} gets its old password again"

@@ -52,9 +52,8 @@ class MongodbUsers:
                 f"{user} is of {_EXTERNAL}, so a certificate, LDAP, Kerberos or a cloud's IAM lets it in: "
                 "rotate it there."
             )
-        with connect(self._url) as client:
-            readable = list_readable(client, database_of(self._url))
-        if not readable:
+        # A dead password reads nothing, and the new one's test comes before it is promoted.
+        if self.accepts(self._url) and not self._list_readable():
             return (
                 f"{user} may read nothing in {self.place}, so nothing could prove a new password: grant it."
             )
@@ -96,7 +95,8 @@ class MongodbUsers:
 
     def exercise(self, url: str, previous: str | None) -> None:
         """Read all that the user may, write what is aborted; raise if it may less than the previous one."""
-        exercise_permissions(url, previous)
+        alive = previous is not None and self.accepts(previous)
+        exercise_permissions(url, previous if alive else None)
 
     def list_sessions(self, user: str) -> tuple[str, ...]:
         """Return where the user's connections come from, those that do nothing too."""
@@ -130,6 +130,10 @@ class MongodbUsers:
                 "grant it the same roles."
             )
         return None
+
+    def _list_readable(self) -> set[str]:
+        with connect(self._url) as client:
+            return list_readable(client, database_of(self._url))
 
     def _find(self, client: Client, user: str) -> Document | None:
         """Return what the server says of a user, with each of its privileges where it tells them."""

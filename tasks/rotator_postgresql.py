@@ -14,7 +14,7 @@ from psycopg import sql
 from tasks.credentials import resolve
 from tasks.environment_file import read_variable
 from tasks.errors import AccessDeniedError
-from tasks.postgresql import Address, Parameters, connect, dial, parse_url
+from tasks.postgresql import Address, Parameters, connect, dial, is_password_refused, parse_url
 from tasks.postgresql_limits import Limits, limited
 from tasks.postgresql_permissions import exercise_permissions, list_lacks, say_lacks
 from tasks.records.service import ServiceProfile
@@ -190,14 +190,23 @@ class PostgresqlUsers:
         return "credentials.database_password.alternate"
 
     def _refuse_lesser(self, user: str, following: str) -> str | None:
-        with connect(self._own, autocommit=False) as connection:
-            lacks = list_lacks(connection, user, following)
+        try:
+            lacks = self._list_lacks(self._own, user, following)
+        except AccessDeniedError:
+            # The application's own password is dead.
+            inside = parse_url(resolve(self._profile.database.admin_url), self._own.database)
+            lacks = self._list_lacks(inside, user, following)
         if not lacks:
             return None
         return (
             f"{following} may less than {user} in {self.place}, without {say_lacks(lacks)}: let both be "
             "members of one role that owns everything, and take its place by ALTER ROLE ... SET role."
         )
+
+    @staticmethod
+    def _list_lacks(asking: Address, user: str, following: str) -> list[str]:
+        with connect(asking, autocommit=False) as connection:
+            return list_lacks(connection, user, following)
 
     @staticmethod
     def _alter(connection: psycopg.Connection, user: str, password: sql.Composable) -> None:
@@ -214,7 +223,10 @@ def _refuse_managed_elsewhere(own: Address) -> str | None:
     hashed = {"require_auth": "scram-sha-256,md5", **own.parameters.values}
     try:
         dial(replace(own, parameters=Parameters(hashed)), _CONNECT_SECONDS, autocommit=True).close()
-    except psycopg.OperationalError:
+    except psycopg.OperationalError as error:
+        if is_password_refused(error):
+            # It keeps a password, and this one is dead.
+            return None
         # What it wants, if not that, only an ordinary connection shows; its errors leave as ours.
         with connect(own) as connection:
             asked = connection.pgconn.used_password

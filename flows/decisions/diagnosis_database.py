@@ -181,7 +181,8 @@ RULES: tuple[Rule, ...] = (
             title="{where} refuses the password of {variable}.",
         ),
         proof="the server answers, and refuses the user and password of the URL",
-        advice="Put the right password into the URL of the env file, then restart the application.",
+        advice="Put the right password into the URL of the env file, then restart the application. If nobody "
+        "knows it, rotate-database-password makes a new one.",
         explains=FOLLOWS,
     ),
     Rule(

@@ -24,6 +24,8 @@ class RotationPlan(RunbookPlan):
     credential: CredentialName
     rotation: str
     emergency: bool = False
+    is_dead: bool = False
+    """Its provider refused the old one before anything was done: nothing may let it in again."""
     stages: tuple[Stage, ...]
     variables: tuple[str, ...]
     before: dict[str, str]
@@ -56,6 +58,7 @@ def plan_rotation(
         credential=facts.credential,
         rotation=rotation,
         emergency=emergency,
+        is_dead=facts.is_dead,
         stages=stages,
         variables=variables,
         before=facts.provider,
@@ -101,27 +104,35 @@ def follow_stage(rotation: OpenRotation, now: datetime) -> OpenRotation | None:
     return rotation.model_copy(update={"stages": left, "due": now + left[0].after}) if left else None
 
 
-def decide_after_kill(found: FoundAfterKill, *, was_going_back: bool = False) -> AfterKill:
+def decide_after_kill(
+    found: FoundAfterKill, *, was_going_back: bool = False, is_dead: bool = False
+) -> AfterKill:
     """Given what is there of a rotation that did not end, say what is done with it.
 
     A new credential that was kept and works is put in force: whoever could use the old one no longer may find
     no other. One that does not work is no use: the old one is put in force again, by its admin if need be.
     What a person put into the env file meanwhile stays if it works. Who was going back goes on with that,
     unless the old one does not work any longer: then the new one is the only one that can be put in force.
+    One that was dead before (``is_dead``) is put in force by nobody: the next rotation replaces it.
     """
     if found.previous == "not kept" or found.pending == "not kept":
         # Values are kept before anything at the provider or in the env file depends on them.
         return "discard"
     if found.environment == "other":
-        return "leave" if found.present == "accepted" else "ask a person"
+        unusable: AfterKill = "discard" if is_dead else "ask a person"
+        return "leave" if found.present == "accepted" else unusable
     if was_going_back and found.previous == "accepted":
         return "go back"
-    return "go on" if found.pending == "accepted" else "go back"
+    if found.pending == "accepted":
+        return "go on"
+    return "discard" if is_dead else "go back"
 
 
 def _replace(profile: ServiceProfile, facts: CredentialFacts) -> Sequence[PlannedAct]:
     variables = " and ".join(facts.variables)
     process, old_again = profile.application.process_name, "the old values are put back, and it is restarted"
+    if facts.is_dead:
+        old_again = "it stays: the old one is refused already"
     acts = [
         PlannedAct(
             what=facts.making,

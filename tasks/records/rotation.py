@@ -42,7 +42,8 @@ class CredentialFacts(Record):
     means something on this host only; None for one that is not set. ``provider`` are the provider's own ids
     of all credentials of that kind, each with a word about it: what is new there after a failure is ours.
     ``setting``, ``testing`` and ``proving`` say in words what will be done, and ``undoing`` how the provider
-    has it taken back. ``refusal`` says why it cannot be rotated, and the way out.
+    has it taken back. ``is_dead`` tells that the provider refuses it already: then it is never put back.
+    ``refusal`` says why it cannot be rotated, and the way out.
     """
 
     credential: CredentialName
@@ -56,6 +57,7 @@ class CredentialFacts(Record):
     undoing: str
     stages: tuple[Stage, ...]
     warnings: tuple[str, ...] = ()
+    is_dead: bool = False
     refusal: str | None = None
 
 

@@ -305,6 +305,34 @@ def test_what_failed_is_put_back_and_the_new_password_is_refused(case: Case) -> 
     rotator.discard("one", facts.provider, None)
 
 
+@pytest.mark.parametrize("is_single", [True, False], ids=["one user", "two users"])
+def test_a_password_that_is_dead_already_is_replaced(case: Case, is_single: bool) -> None:
+    case.write(**{case.variable: case.url(f"{case.name}_a", "of yesterday")})
+    rotator = case.open() if is_single else case.open(alternate=turns(case))
+    facts = rotator.observe()
+    assert facts.refusal is None
+    assert facts.is_dead
+    assert facts.provider[f"{case.name}_a"] == "refused"
+    assert f"refuses the password in {case.variable} already: it is never put back" in facts.warnings[0]
+    previous, pending = case.present(facts), rotator.make("one", facts.provider)
+    rotator.put_in_force(pending, previous)
+    rotator.exercise(pending, previous)
+    case.write(**pending.variables)
+    rotator.retire(facts.stages[0].name, pending, previous)
+    assert (rotator.accepts(previous), rotator.accepts(pending)) == (False, True)
+    assert not rotator.observe().is_dead
+
+
+def test_of_a_dead_password_the_second_user_may_still_not_do_less(case: Case) -> None:
+    case.write(**{case.variable: case.url(f"{case.name}_a", "of yesterday")})
+    assert case.refusal(alternate=turns(case)) == "not refused"
+    if case.variable == "DATABASE_URL":
+        case.run("REVOKE ROTATED_owner FROM ROTATED_b")
+    else:
+        case.run("updateUser", f"{case.name}_b", roles=["read"])
+    assert f"{case.name}_b may less than {case.name}_a in" in case.refusal(alternate=turns(case))
+
+
 def test_every_url_and_the_bare_password_change_together(postgresql: Case) -> None:
     url = read_variables(postgresql.profile)["DATABASE_URL"]
     postgresql.write(DIRECT_URL=url.replace("&connection_limit=5", ""), PGPASSWORD="a")

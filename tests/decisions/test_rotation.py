@@ -131,6 +131,33 @@ def test_who_was_going_back_goes_on_with_that_unless_only_the_new_one_works() ->
     assert decide("accepted", "refused") == "go on"
 
 
+@pytest.mark.parametrize(
+    ("pending", "environment", "present", "what"),
+    [
+        ("not kept", "previous", "refused", "discard"),
+        ("refused", "previous", "refused", "discard"),
+        ("accepted", "previous", "refused", "go on"),
+        ("accepted", "pending", "accepted", "go on"),
+        ("refused", "pending", "refused", "discard"),
+        ("accepted", "other", "accepted", "leave"),
+        ("accepted", "other", "refused", "discard"),
+    ],
+)
+def test_an_old_one_that_was_dead_before_is_put_in_force_by_nobody(
+    pending: Any, environment: Any, present: Any, what: str
+) -> None:
+    found = FoundAfterKill(pending=pending, previous="refused", environment=environment, present=present)
+    assert decide_after_kill(found, is_dead=True) == what
+    assert decide_after_kill(found, was_going_back=True, is_dead=True) == what
+
+
+def test_a_plan_promises_nothing_of_an_old_one_that_is_dead(profile: ServiceProfile) -> None:
+    plan = plan_rotation(profile, facts(is_dead=True), "r", emergency=False)
+    assert plan.is_dead
+    assert not any("put back" in act.undo for act in plan.acts)
+    assert "until it is proven, it stays: the old one is refused already" in [act.undo for act in plan.acts]
+
+
 _WORKS = ("accepted", "refused")
 
 

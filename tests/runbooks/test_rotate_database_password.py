@@ -235,6 +235,72 @@ def test_an_application_that_does_not_come_back_has_the_old_password_again(singl
     assert single.rotated.history() == ["undone"]
 
 
+def kill_password(database: Database) -> None:
+    """Let somebody have given the user another password, of which the env file knows nothing."""
+    database.rotated.set_variables(DATABASE_URL=database.url_of(database.users[0], "of yesterday"))
+
+
+def test_a_password_that_is_dead_already_is_replaced_and_the_application_serves_again(
+    single: Database, sandbox: Sandbox
+) -> None:
+    kill_password(single)
+    dead = single.url
+    sandbox.pm2.run("restart", single.rotated.ledger.profile.application.process_name)
+    plan = artifacts_of(rotate(single, dry_run=True))["rotate-database-password-plan-ledger"].replace(
+        "\\", ""
+    )
+    assert "refuses the password in DATABASE_URL already: it is never put back." in plan
+    assert "put back, and it is restarted" not in plan
+    completed(rotate(single))
+    assert single.works(single.url)
+    assert not single.works(dead)
+    assert single.rotated.history() == ["rotated", "retired"]
+    assert single.rotated.is_settled()
+
+
+@pytest.mark.parametrize("operated", ["mongodb"], indirect=True)
+def test_a_new_one_that_follows_a_dead_one_stays_whatever_the_application_does_with_it(
+    single: Database,
+) -> None:
+    kill_password(single)
+    dead, server = single.url, single.rotated.ledger.application / "server.js"
+    whole = server.read_text()
+    server.write_text(f"process.exit(3);\n{whole}")
+    try:
+        said = failed(rotate(single))
+    finally:
+        server.write_text(whole)
+    assert said.endswith(
+        "The old database-password was refused already before this run: the new one is in force, and stays."
+    )
+    assert not single.works(dead)
+    assert single.works(single.url)
+    assert single.rotated.history() == ["rotated"]
+    # Nothing is half done: what the application lacks can be mended now, and nothing has to be rotated again.
+    start_again(single.rotated)
+    assert single.rotated.is_settled()
+
+
+@pytest.mark.parametrize("step", ["making the new one", "testing it", "writing it into the env file"])
+@pytest.mark.parametrize("operated", ["postgresql"], indirect=True)
+def test_killed_while_it_replaces_a_dead_one_the_next_run_ends_with_one_password(
+    single: Database, children: Children, step: str
+) -> None:
+    kill_password(single)
+    dead = single.url
+    child = children.start(
+        single.rotated.ledger,
+        "rotate_database_password",
+        kill_after_step=step,
+        parameters={"service": single.rotated.ledger.name},
+    )
+    assert child.wait() is None
+    completed(rotate(single))
+    assert single.works(single.url)
+    assert not single.works(dead)
+    assert single.rotated.is_settled()
+
+
 # The walk does that before every task on PostgreSQL, and here after every step on MongoDB.
 EVERY = (
     "began",
