@@ -40,8 +40,8 @@ def restore_database(
     real one's place; run the migrations; start; prove it by health and a login; drop the old data.
 
     Rollback: until the swap nothing is changed; after it, any failure swaps the old data back and starts the
-    application. A killed run is undone by the next one, which then goes on, or finished by it where the new
-    data is proven.
+    application; what users may have written meanwhile is saved first. A killed run is undone by the next one,
+    which then goes on, or finished by it where the new data is proven.
 
     Args:
         service: The service's name, as in its profile.

@@ -7,19 +7,16 @@ there is proven then rather than undone; and what must be undone is saved first.
 from prefect.logging import get_run_logger
 
 from flows.decisions.restore_plan import RestorePlan
+from flows.restore_saving import SAVED, save_new
 from flows.restoring import put_back
-from tasks import backup_sets
-from tasks.errors import RefusedError, RunbookError
+from tasks.errors import RunbookError
 from tasks.http_probe import await_health, probe_login
 from tasks.journal import Journal
 from tasks.mutation import read_begun_plan, refuse_half_done, settling
-from tasks.process_manager import observe_application, start_application, stop_application
+from tasks.process_manager import observe_application, stop_application
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
-from tasks.safety_backup import save_what_is_there
 from tasks.swapping import open_swap_server
-
-SAVED = "saved-before-putting-back"
 
 
 def settle(
@@ -63,7 +60,7 @@ def _prove_or_save(
     # A host that starts anew may start the application before the run would have.
     elif running or (journal.has("starting") and not journal.has(SAVED)):
         stop_application(profile)
-        _save_new(profile, run, plan, journal, running=running, needed=needed)
+        save_new(profile, run, plan, journal, running=running, needed=needed)
 
 
 def _is_proven(profile: ServiceProfile) -> bool:
@@ -75,27 +72,3 @@ def _is_proven(profile: ServiceProfile) -> bool:
     if problem is not None:
         get_run_logger().warning("The restored data is not proven, the old data returns: %s", problem)
     return problem is None
-
-
-def _save_new(  # noqa: PLR0913  what is saved, and what becomes of the application if it cannot be
-    profile: ServiceProfile, run: Run, plan: RestorePlan, journal: Journal, *, running: bool, needed: bool
-) -> None:
-    """Save what was written into the restored data; raise ``RefusedError`` if that is needed and fails."""
-    try:
-        with backup_sets.hold_repository(profile, purpose=plan.runbook, holder=run.name) as lease:
-            reason = f"before the restore of {plan.set_id} is undone"
-            saved = save_what_is_there(profile, reason, lease).set_id
-    except RunbookError as error:
-        if not needed:
-            get_run_logger().warning("What was written since the restore is not saved: %s", error)
-            return
-        if running:
-            start_application(profile)
-        raise RefusedError(
-            f"{profile.name}: a killed {plan.runbook} left {plan.real} with the restored data, and what was "
-            f"written into it since cannot be saved. {error} Nothing was put back"
-            f"{', and the application is started again' if running else ''}. Mend that and start "
-            f"{plan.runbook} again; to put the old data back all the same, and lose what was written, type "
-            f"{profile.name} in nothing_to_save."
-        ) from error
-    journal.write(SAVED, set_id=saved)

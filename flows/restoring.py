@@ -9,6 +9,7 @@ from flows.decisions.comparison import compare_asleep, compare_restored
 from flows.decisions.drift import find_drift
 from flows.decisions.refusal import Refusal
 from flows.decisions.restore_plan import RestoreFacts, RestorePlan, plan_restore, say_restored
+from flows.restore_saving import SAVED, save_if_served
 from tasks import backup_sets
 from tasks.application_commands import run_application_command
 from tasks.artifacts import publish_done
@@ -84,7 +85,10 @@ def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> s
         server.swap_back(plan.beside, plan.aside, journal)
     if journal.has("restoring"):
         server.drop(plan.beside)
-    journal.close("The data is as it was." + _start_again(profile, stopping.facts if stopping else None))
+    saved = journal.find(SAVED)
+    kept = f" What was written into the restored data is in set {saved.facts['set_id']}." if saved else ""
+    again = _start_again(profile, stopping.facts if stopping else None)
+    journal.close(f"The data is as it was.{kept}{again}")
     return journal.outcome
 
 
@@ -187,12 +191,17 @@ def _stopped_at(journal: Journal) -> datetime:
 
 
 @contextmanager
-def putting_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> Generator[None]:
-    """Put everything back if the block fails, and say so; a killed run leaves that to the next one."""
+def putting_back(profile: ServiceProfile, run: Run, server: SwapServer, journal: Journal) -> Generator[None]:
+    """Put everything back if the block fails, and say so; a killed run leaves that to the next one.
+
+    What users may have written into the restored data is saved first, unless somebody cancels the run:
+    Prefect waits half a minute for that.
+    """
     try:
         yield
     except RunbookError as failure:
         try:
+            save_if_served(profile, run, journal)
             outcome = put_back(profile, server, journal)
         except RunbookError as error:
             raise RunbookError(
@@ -211,7 +220,7 @@ def holding_set(
 ) -> Generator[None]:
     """Hold the plan's set while the block applies it, and put everything back if either fails."""
     with (
-        putting_back(profile, server, journal),
+        putting_back(profile, run, server, journal),
         backup_sets.hold_set(profile, plan.set_id, purpose=plan.runbook, holder=run.name),
     ):
         yield

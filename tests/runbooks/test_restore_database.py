@@ -1,5 +1,6 @@
 """restore-database on real servers, under a real application: proven before, proven after, or as it was."""
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ from tests.runbooks.conftest import (
 )
 from tests.runbooks.walking import events, is_healthy, leftovers, steps_of_the_newest_run
 from tests.thoroughness import WHOLE
+
+PROVING = "flows.restoring:probe_login"
 
 
 @pytest.fixture(params=KINDS)
@@ -228,12 +231,54 @@ def test_an_application_that_does_not_come_up_with_the_restored_data_gets_the_ol
     with clients(operated) as answers:
         said = failed(operated.restore())
     assert "the application runs with the restored data, but" in said
-    assert "The data is as it was. The application runs and is healthy." in said
+    assert re.search(r"as it was\. What was written into the restored data is in set \S+-safety-", said)
+    assert said.endswith(" The application runs and is healthy.")
     assert operated.database.hash_content() == spoilt
     assert answers[-1] == 200
     assert is_healthy(operated)
     assert leftovers(operated) == set()
     assert events(operated) == ["began", "failed"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_users_wrote_before_the_restored_data_failed_its_proof_is_saved(
+    ledgers: Ledgers, sandbox: Sandbox, children: Children, kind: Kind
+) -> None:
+    ledger = operate(ledgers, sandbox, kind)
+    spoilt = spoil(ledger)
+    ledger.change(application={"login": {"user": "nobody"}})
+    run = children.start(ledger, "restore_database", pause_when_called=PROVING)
+    wait_until(lambda: run.is_paused, 60)
+    written = spoil(ledger)
+    run.go_on()
+    answer = run.wait()
+    assert answer is not None
+    assert ledger.database.hash_content() == spoilt
+    assert is_healthy(ledger)
+    assert leftovers(ledger) == set()
+    (named,) = re.findall(r"What was written into the restored data is in set (\S+)\. ", answer["message"])
+    ledger.change(application={"login": {"user": "owner 7"}})
+    completed(ledger.restore(wanted_set=named, nothing_to_save="ledger"))
+    assert ledger.database.hash_content() == written
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_of_an_application_that_nobody_could_reach_nothing_is_saved_before_the_old_data_returns(
+    ledgers: Ledgers, sandbox: Sandbox, kind: Kind
+) -> None:
+    ledger = operate(ledgers, sandbox, kind)
+    spoilt, listing = spoil(ledger), set(ledger.sets())
+    server = ledger.application / "server.js"
+    whole = server.read_text()
+    server.write_text("process.exit(3);\n")
+    try:
+        said = failed(ledger.restore())
+    finally:
+        server.write_text(whole)
+    assert "The data is as it was. The application was started and is not healthy" in said
+    assert ledger.database.hash_content() == spoilt
+    # The one from before the restore.
+    assert len(set(ledger.sets()) - listing) == 1
 
 
 def test_a_migration_that_fails_puts_the_old_data_back(operated: Ledger) -> None:
@@ -347,9 +392,6 @@ def test_nobody_is_told_to_drop_the_old_data_that_a_killed_run_put_aside(
     failed(ledger.restore(wanted_set="nonsense"))
     assert ledger.database.hash_content() == spoilt
     assert leftovers(ledger) == set()
-
-
-PROVING = "flows.restoring:probe_login"
 
 
 @pytest.mark.parametrize("kind", KINDS)
