@@ -12,7 +12,7 @@ from flows.decisions.application_plan import (
 from flows.decisions.drift import find_drift
 from tasks import application_tree, backup_sets
 from tasks.application_commands import run_application_command
-from tasks.application_keeping import bring_along
+from tasks.application_keeping import bring_along, keep_what_was_made
 from tasks.application_unpacking import unpack_application
 from tasks.artifacts import publish_done
 from tasks.errors import RefusedError, RunbookError, UnreachableError
@@ -20,6 +20,7 @@ from tasks.http_probe import await_health, probe_health, probe_login
 from tasks.journal import Journal
 from tasks.mutation import read_begun_plan, refuse_half_done, settling
 from tasks.process_manager import observe_application, start_application, stop_application
+from tasks.records.figures import say_count
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
 from tasks.verification import reread_application
@@ -107,6 +108,10 @@ def undo(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> st
     """Bring back what was before, however far the run came, and return in words how it is now."""
     if journal.has(STOPPING):
         said = _change_back(profile, plan)
+        # Only now: it serves again, whatever is wrong with these.
+        placed = journal.find(PUTTING_IN_PLACE)
+        if plan.was_there and placed is not None and (kept := keep_what_was_made(plan.paths, placed.at)):
+            said += f" It has {say_count(kept, 'file')} that users or it made in the restored ones."
     else:
         application_tree.end_processes_beside(plan.paths)
         said = "Nothing was changed."

@@ -1,4 +1,7 @@
-"""What a restored application keeps of the present one: what its backup leaves out, and its env file."""
+"""What a restored application keeps of the present one, and the present one of a restored one that went.
+
+The former is what its backup leaves out, and its env file; the latter is what users made meanwhile.
+"""
 
 import errno
 import os
@@ -6,12 +9,14 @@ import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.application_files import list_files
 from tasks.application_tree import env_of
 from tasks.file_owner import give_owner
 from tasks.host_errors import naming_file
@@ -55,6 +60,31 @@ def bring_along(
                 (paths.beside / env).unlink(missing_ok=True)
             _bring(paths, env, brought)
     return brought
+
+
+@task(cache_policy=NO_CACHE, persist_result=False)
+def keep_what_was_made(paths: TreePaths, since: datetime) -> int:
+    """Given the folders after an undo, give the present one what was made in the one beside since then.
+
+    Only files whose name the present one does not have, such as uploads; return how many. Killed, it can be
+    called again. Raise ``AccessDeniedError`` or ``StoreFullError`` naming the file.
+    """
+    back = TreePaths(directory=paths.beside, beside=paths.directory, aside=paths.aside)
+    with naming_file(paths.beside):
+        made = [*_list_made(paths.beside, since)] if paths.beside.is_dir() else []
+        kept = [relative for relative in made if not os.path.lexists(paths.directory / relative)]
+        for relative in kept:
+            if _make_parents(back, relative):
+                (paths.beside / relative).rename(paths.directory / relative)
+    return len(kept)
+
+
+def _list_made(root: Path, since: datetime) -> Iterator[Path]:
+    """Yield, relative to the root, the files that are there since then, whatever time they were given."""
+    for path in list_files(root, ()):
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode) and status.st_ctime >= since.timestamp():
+            yield path.relative_to(root)
 
 
 def _list_left_out(root: Path, patterns: tuple[str, ...], below: Path = Path()) -> Iterator[Path]:

@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from tasks import application_tree
 from tasks.application_files import list_files, save_application
-from tasks.application_keeping import bring_along
+from tasks.application_keeping import bring_along, keep_what_was_made
 from tasks.application_unpacking import unpack, unpack_application
 from tasks.errors import ConfigurationError, DamagedSetError, RunbookError, SourceError, StoreFullError
 from tasks.records.application_tree import OwnedPath, TreePaths
@@ -310,6 +311,30 @@ def test_what_the_backup_leaves_out_is_given_to_the_restored_files(
     assert (beside / "server.js").read_text() == "restored"
     assert (beside / ".env").read_text() == "KEY=new"
     assert stat.S_IMODE((beside / ".env").stat().st_mode) == 0o600
+
+
+def test_what_was_made_in_restored_files_that_went_is_given_to_those_of_before(paths: TreePaths) -> None:
+    app, beside = paths.directory, paths.beside
+    put(app / "server.js", "before")
+    for name in ("server.js", "uploads/old", "gone.js"):
+        put(beside / name, "restored")
+    time.sleep(0.02)
+    since = datetime.now(UTC)
+    time.sleep(0.02)
+    put(beside / "uploads" / "new", "upload")
+    put(beside / "other" / "deep" / "new", "upload")
+    # An application that copies a file gives it that one's time.
+    os.utime(beside / "uploads" / "new", (0, 0))
+    (beside / "server.js").write_text("changed")
+    assert keep_what_was_made.fn(paths, since) == 2
+    assert {str(path.relative_to(app)): path.read_text() for path in app.rglob("*") if path.is_file()} == {
+        "server.js": "before",
+        "uploads/new": "upload",
+        "other/deep/new": "upload",
+    }
+    assert keep_what_was_made.fn(paths, since) == 0
+    application_tree.remove_tree.fn(paths, beside)
+    assert keep_what_was_made.fn(paths, since) == 0
 
 
 def test_what_changed_of_it_since_then_is_given_again_and_nothing_else_is_touched(

@@ -1,6 +1,7 @@
 """restore-application under a real application: the set's files serve, or those of before come back."""
 
 import os
+import shutil
 import signal
 import stat
 import threading
@@ -264,6 +265,37 @@ def test_a_login_that_is_refused_brings_the_files_of_before_back(operated: Ledge
     said = failed(restore(operated))
     assert "answered 401" in said
     assert said.endswith("The files of before are back and the application is healthy.")
+    assert files(operated) == spoilt
+    assert leftovers(operated) == []
+
+
+def test_what_users_uploaded_to_restored_files_that_gave_way_is_kept(
+    operated: Ledger, children: Children
+) -> None:
+    spoilt = spoil(operated)
+    upload = operated.application / "uploads" / "lease.pdf"
+    operated.change(application={"login": {"user": "nobody"}})
+    pause = "flows.application_restoring:probe_login"
+    run = children.start(operated, "restore_application", pause_when_called=pause)
+    wait_until(lambda: run.is_paused, 60)
+    upload.parent.mkdir(exist_ok=True)
+    upload.write_text("signed")
+    run.go_on()
+    answer = run.wait()
+    assert answer is not None
+    assert answer["message"].endswith(
+        "The files of before are back and the application is healthy. It has 1 file that users or it made in "
+        "the restored ones."
+    )
+    # Of a killed one as well, however late it is undone.
+    upload.rename(operated.folder / "lease.pdf")
+    killed = children.start(operated, "restore_application", kill_after_step="starting")
+    assert killed.wait() is None
+    upload.parent.mkdir(exist_ok=True)
+    upload.write_text("signed")
+    assert "has no set" in failed(restore(operated, wanted_set="nonsense"))
+    assert upload.read_text() == "signed"
+    shutil.rmtree(upload.parent)
     assert files(operated) == spoilt
     assert leftovers(operated) == []
 
