@@ -94,9 +94,8 @@ def _apply(
     if (drift := find_drift(plan, fresh)) is not None:
         raise RefusedError(f"{profile.name}: {drift}")
     withdrawn = ""
-    if left is not None and withdraw_new(profile, left):
+    if left is not None and (withdrawn := withdraw_new(profile, left)):
         record_rotation(profile, plan.credential, left.rotation, "undone", run.started_by, read_clock())
-        withdrawn = "The key that the rotation before had made is deleted: the old one was in force again. "
     elif left is not None:
         # First, because only one old credential can be kept to be proven refused.
         retire_due(profile, run, journal, left, another_follows=True)
@@ -110,4 +109,4 @@ def _apply(
     except BaseException:
         give_up(profile, run, plan, journal)
         raise
-    return withdrawn + conclude(profile, run, plan, journal)
+    return f"{withdrawn} {conclude(profile, run, plan, journal)}".strip()

@@ -23,8 +23,14 @@ from tasks.rotation_files import keep, read_kept, wipe
 
 _ONCE = task(cache_policy=NO_CACHE, persist_result=False)
 _KEPT: Final[tuple[rotation_files.Which, ...]] = ("pending", "previous")
-# The old and the new one stand side by side at the provider, each with an id by which we delete it.
-_KEYS: Final[frozenset[CredentialName]] = frozenset({"s3", "sendgrid-key"})
+# What became of the new one where a person had put the old one back; of a webhook's both go on being used.
+_WITHDRAWN: Final[Mapping[CredentialName, str]] = {
+    "s3": "The key that the rotation before had made is deleted",
+    "sendgrid-key": "The key that the rotation before had made is deleted",
+    "database-password": "What the rotation before had set has ended",
+    "jwt-secret": "The secret of the rotation before is in use nowhere",
+    "stripe-key": "Expire the key of the rotation before in Stripe's Dashboard, nothing uses it",
+}
 
 
 @retried
@@ -194,18 +200,20 @@ def begin_grace(profile: ServiceProfile, rotation: OpenRotation) -> OpenRotation
 
 
 @_ONCE
-def withdraw_new(profile: ServiceProfile, rotation: OpenRotation) -> bool:
-    """Given a rotation in grace, end it if a person put its old key back into the env file.
+def withdraw_new(profile: ServiceProfile, rotation: OpenRotation) -> str:
+    """Given a rotation in grace, end it if a person put its old value back into the env file.
 
-    Its new key is deleted at the provider then, since nobody has it any more; what is in force is the old
-    one, for the next rotation to replace. Return whether it was so.
+    The new one is taken back at the provider then, since nobody has it any more; what is in force is the old
+    one, for the next rotation to replace. Return that as a sentence, "" if it was not so.
     """
-    if not _is_old_in_force(profile, rotation):
-        return False
-    new = Kept(rotation.rotation, {}, rotation.facts)
-    open_rotator(profile, rotation.credential).discard(rotation.rotation, {}, new)
+    said = _WITHDRAWN.get(rotation.credential)
+    if said is None or not _is_old_in_force(profile, rotation):
+        return ""
+    if rotation.credential != "stripe-key":
+        new = Kept(rotation.rotation, {}, rotation.facts)
+        open_rotator(profile, rotation.credential).discard(rotation.rotation, {}, new)
     end_rotation.fn(profile, rotation, None)
-    return True
+    return f"{said}: the old one was in force again."
 
 
 @retried
@@ -224,16 +232,20 @@ def retire(profile: ServiceProfile, rotation: OpenRotation, *, another_follows: 
     """
     stage, credential = rotation.stages[0], rotation.credential
     if _is_old_in_force(profile, rotation):
+        way_out = "Stripe's Dashboard shows it, at Developers, Webhooks"
+        if credential in _WITHDRAWN:
+            way_out = "or, if nobody has that, start this with emergency=True, which replaces it"
         raise RefusedError(
-            f"{profile.name}: {credential} in {profile.env_path} is the old key again, so it is not retired: "
-            "put the new one there, or, if nobody has that, start this with emergency=True, which ends both."
+            f"{profile.name}: {credential} in {profile.env_path} is the old one again, so it is not retired: "
+            f"put the new one there, {way_out}."
         )
     previous = _kept(profile, credential, "previous")
     pending = rotation_files.recall_in_force(profile, rotation, previous.variables)
     if not another_follows and not open_rotator(profile, credential).accepts(pending):
         raise UnreachableError(
             f"{profile.name}: {credential} in the env file is not accepted, so the old one is not retired: "
-            "see who changed it, and start the rotation again."
+            "see who changed it, and put there what works, or start this with emergency=True, which replaces "
+            "it."
         )
     open_rotator(profile, credential).retire(stage.name, pending, previous)
     return _unset(profile, stage)
@@ -258,11 +270,10 @@ def end_rotation(profile: ServiceProfile, rotation: OpenRotation, left: OpenRota
 
 
 def _is_old_in_force(profile: ServiceProfile, rotation: OpenRotation) -> bool:
-    """Did a person put the old values of a rotation in grace back, of a credential of which each is a key?"""
-    if rotation.credential not in _KEYS:
-        return False
+    """Did a person put the old values of a rotation in grace back? What a stage takes out does not count."""
     present, previous = read_variables(profile), _kept(profile, rotation.credential, "previous")
-    return all(present.get(name) == value for name, value in previous.variables.items())
+    beside = {name for stage in rotation.stages for name in stage.unset}
+    return all(present.get(name) == value for name, value in previous.variables.items() if name not in beside)
 
 
 def _unset(profile: ServiceProfile, stage: Stage) -> bool:

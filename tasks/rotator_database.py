@@ -98,13 +98,14 @@ class DatabaseRotator:
     def discard(
         self, rotation: str, before: Mapping[str, str], pending: Kept | None, making: datetime | None = None
     ) -> None:
-        """Take the new password from the user whose turn did not come."""
+        """Take the new password from the user whose turn did not come, or is over."""
         del rotation, before, making
         if pending is None:
             return
-        user = self._login_in(pending.variables).user
+        user = pending.facts["user"]
         is_in_use = user == self._login_in(read_variables(self._profile)).user
-        if not is_in_use and self.accepts(pending):
+        # Of a rotation in grace, whose password is in the env file alone, it is in force.
+        if not is_in_use and (not pending.variables or self.accepts(pending)):
             self._users.end_password(user)
 
     def put_in_force(self, pending: Kept, previous: Kept) -> None:

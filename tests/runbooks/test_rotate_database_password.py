@@ -218,6 +218,27 @@ def test_two_users_take_turns_and_who_asks_meanwhile_notices_nothing(turns: Data
     assert turns.rotated.is_settled()
 
 
+def test_a_turn_that_a_person_put_back_is_not_over_and_an_emergency_replaces_it(
+    turns: Database, sandbox: Sandbox
+) -> None:
+    leaked = turns.url
+    completed(rotate(turns))
+    made = turns.url
+    turns.rotated.set_variables(DATABASE_URL=leaked)
+    sandbox.pm2.run("restart", turns.rotated.ledger.profile.application.process_name)
+    found = read_open(turns.rotated.ledger.profile, "database-password")
+    assert found is not None
+    save_open(turns.rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+    assert "is the old one again, so it is not retired" in failed(rotate(turns))
+    assert turns.works(leaked)
+
+    said = completed(rotate(turns, emergency=True))
+    assert "What the rotation before had set has ended: the old one was in force again." in said
+    assert [turns.works(url) for url in (leaked, made, turns.url)] == [False, False, True]
+    assert turns.rotated.history() == ["rotated", "undone", "rotated", "retired"]
+    assert turns.rotated.is_settled()
+
+
 @pytest.mark.parametrize("operated", ["mongodb"], indirect=True)
 def test_an_application_that_does_not_come_back_has_the_old_password_again(single: Database) -> None:
     before, server = single.url, single.rotated.ledger.application / "server.js"

@@ -115,6 +115,25 @@ def test_an_emergency_ends_the_grace_of_an_earlier_rotation_and_its_own(rotated:
     assert rotated.is_settled()
 
 
+def test_an_old_secret_that_a_person_put_back_is_not_retired_and_an_emergency_replaces_it(
+    rotated: Rotated,
+) -> None:
+    completed(rotate(rotated))
+    made = rotated.variables[JWT]
+    rotated.set_variables(JWT_SECRET=OLD)
+    end_grace(rotated)
+    said = failed(rotate(rotated))
+    assert "is the old one again, so it is not retired: put the new one there, or" in said
+    assert rotated.variables[BESIDE] == OLD
+
+    said = completed(rotate(rotated, emergency=True))
+    assert "The secret of the rotation before is in use nowhere: the old one was in force again." in said
+    now = rotated.variables[JWT]
+    assert [is_let_in(rotated, secret) for secret in (OLD, made, now)] == [False, False, True]
+    assert rotated.history() == ["rotated", "undone", "rotated", "retired"]
+    assert rotated.is_settled()
+
+
 @contextmanager
 def not_starting_with_a_new_one(rotated: Rotated) -> Iterator[None]:
     server = rotated.ledger.application / "server.js"

@@ -181,8 +181,8 @@ def test_an_old_key_that_is_in_force_again_and_quiet_is_not_retired_with_the_way
     allow(rotated, user, grace=QUIET)
     end_grace(rotated)
     message = failed(rotate(rotated))
-    assert "is the old key again, so it is not retired" in message
-    assert "emergency=True, which ends both" in message
+    assert "is the old one again, so it is not retired" in message
+    assert "emergency=True, which replaces it" in message
     assert user.works(old)
 
 

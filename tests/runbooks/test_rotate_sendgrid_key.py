@@ -153,7 +153,7 @@ def test_an_old_key_that_a_person_put_back_is_not_retired_and_an_emergency_ends_
     found = read_open(rotated.ledger.profile, "sendgrid-key")
     assert found is not None
     save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
-    assert "is the old key again, so it is not retired" in failed(rotate(rotated))
+    assert "is the old one again, so it is not retired" in failed(rotate(rotated))
     assert account.works(leaked)
 
     completed(rotate(rotated, emergency=True))

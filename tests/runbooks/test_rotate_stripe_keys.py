@@ -167,6 +167,26 @@ def test_a_key_that_was_handed_over_is_taken_and_the_old_one_is_looked_at_until_
     assert rotated.is_settled()
 
 
+def test_nobody_is_told_to_expire_an_old_key_that_a_person_put_back_and_an_emergency_replaces_it(
+    rotated: Rotated, account: Account
+) -> None:
+    old = account.key
+    hand_over(rotated, account.roll(old, expires_in=3600))
+    failed(rotate(rotated))
+    rotated.set_variables(STRIPE_SECRET_KEY=old)
+    end_grace(rotated, "stripe-key")
+    said = failed(rotate(rotated))
+    assert "is the old one again, so it is not retired" in said
+    assert "expire" not in said
+
+    new = account.roll(old)
+    hand_over(rotated, new)
+    said = completed(rotate(rotated, emergency=True))
+    assert "Expire the key of the rotation before in Stripe's Dashboard, nothing uses it" in said
+    assert rotated.variables[KEY] == new
+    assert rotated.is_settled()
+
+
 def test_without_a_key_nobody_is_asked_at_a_shell_and_nothing_is_changed(rotated: Rotated) -> None:
     message = failed(rotate(rotated))
     assert "approval" in message
@@ -269,6 +289,25 @@ def test_the_second_endpoint_takes_over_by_stages_and_no_event_is_lost(
     assert not account.open(account.key).events.list({"delivery_success": False}).data
     assert rotated.is_settled()
     assert new not in "".join(artifacts_of(state).values())
+
+
+@pytest.mark.parametrize("emergency", [False, True])
+def test_no_endpoint_is_disabled_whose_secret_a_person_put_back(
+    rotated: Rotated, account: Account, sandbox: Sandbox, emergency: bool
+) -> None:
+    allow(rotated, sandbox, grace="PT1H", soak="PT0S")
+    completed(rotate(rotated, "webhook-secret"))
+    new = rotated.variables[SECRET]
+    rotated.set_variables(STRIPE_WEBHOOK_SECRET=account.secret)
+    end_grace(rotated, "stripe-webhook-secret")
+    said = failed(rotate(rotated, "webhook-secret", emergency=emergency))
+    assert "is the old one again, so it is not retired: put the new one there, Stripe's Dashboard" in said
+    assert [status for _, status in account.list()] == ["enabled", "enabled"]
+
+    rotated.set_variables(STRIPE_WEBHOOK_SECRET=new)
+    completed(rotate(rotated, "webhook-secret", emergency=emergency))
+    assert [status for _, status in account.list()] == ["enabled"]
+    assert rotated.is_settled()
 
 
 def test_an_emergency_ends_the_grace_of_an_earlier_rotation(
