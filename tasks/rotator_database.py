@@ -279,4 +279,4 @@ class DatabaseRotator:
 def _say_undoing(user: str, following: str | None, *, is_dead: bool) -> str:
     if following is not None:
         return f"{following} loses it again"
-    return "nothing: no other password is known" if is_dead else f"{user} gets its old password again"
+    return "no other password is known" if is_dead else f"{user} gets its old password again"

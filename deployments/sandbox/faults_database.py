@@ -2,7 +2,7 @@
 
 import socket
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -46,29 +46,18 @@ def point_into_the_void(broken: Breakage) -> None:
 
 def change_password(broken: Breakage) -> None:
     """Give the application's user another password, and tell nobody."""
+    broken.undo("password")
     if broken.is_invoice:
-        _change_mongodb_password(broken)
+        _update_mongodb_user(broken, pwd=plain_password())
         broken.restart()
         broken.wait_until_errored()
         return
     user = broken.sandbox.postgresql.role
     with psycopg.connect(broken.sandbox.postgresql.admin_url, autocommit=True) as admin:
-        row = admin.execute("SELECT rolpassword FROM pg_authid WHERE rolname = %s", [user]).fetchone()
         change = sql.SQL("ALTER ROLE {} PASSWORD {}")
-        old, new = (
-            change.format(sql.Identifier(user), sql.Literal(password))
-            for password in (row[0] if row else "", plain_password())
-        )
-        broken.undo("sql", old.as_string(admin))
-        admin.execute(new)
+        admin.execute(change.format(sql.Identifier(user), sql.Literal(plain_password())))
         admin.execute(_TERMINATE, [user, []])
     broken.wait_until_unhealthy()
-
-
-def _change_mongodb_password(broken: Breakage) -> None:
-    password = unquote(urlsplit(broken.setting("MONGODB_URI")).password or "")
-    broken.undo("mongodb-user", mongodb.APPLICATION, {"pwd": password})
-    _update_mongodb_user(broken, pwd=plain_password())
 
 
 def _update_mongodb_user(broken: Breakage, **changes: Any) -> None:

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import psycopg
+from psycopg import sql
 from pymongo import MongoClient
 
+from deployments.sandbox import mongodb
 from deployments.sandbox.breakage import Breakage, require_running
 from deployments.sandbox.fault_journal import FaultJournal
 from deployments.sandbox.stack import Sandbox
@@ -34,8 +37,9 @@ def mend(sandbox: Sandbox) -> list[str]:
     acts = [
         (undo, harmed[entry["service"]]) for entry in reversed(entries) for undo in reversed(entry["undo"])
     ]
-    # Servers first: whatever else was done, it may take them to undo it.
-    for (verb, *words), breakage in sorted(acts, key=lambda act: act[0][0] != "start"):
+    # Servers first: whatever else was done, it may take them to undo it. Passwords last: env files have them.
+    order = {"start": 0, "password": 2}
+    for (verb, *words), breakage in sorted(acts, key=lambda act: order.get(act[0][0], 1)):
         if verb != "restart":
             UNDO[verb](breakage, *words)
     for service, breakage in harmed.items():
@@ -99,6 +103,20 @@ def update_mongodb_user(broken: Breakage, user: str, changes: dict[str, Any]) ->
         client["invoice"].command("updateUser", user, **changes)
 
 
+def accept_password(broken: Breakage) -> None:
+    """Let the database accept the password that the application has, which may have been rotated since."""
+    variable = "MONGODB_URI" if broken.is_invoice else "DATABASE_URL"
+    password = unquote(urlsplit(broken.setting(variable)).password or "")
+    if broken.is_invoice:
+        update_mongodb_user(broken, mongodb.APPLICATION, {"pwd": password})
+        return
+    change = sql.SQL("ALTER ROLE {} PASSWORD {}")
+    with psycopg.connect(broken.sandbox.postgresql.admin_url, autocommit=True) as connection:
+        connection.execute(
+            change.format(sql.Identifier(broken.sandbox.postgresql.role), sql.Literal(password))
+        )
+
+
 def conduct(broken: Breakage, vendor: str, changes: dict[str, Any]) -> None:
     """Let a vendor behave again."""
     broken.sandbox.vendors.conduct(vendor, **changes)
@@ -128,6 +146,7 @@ UNDO: dict[str, Callable[..., None]] = {
     "sql": run_sql,
     "database": bring_database_back,
     "mongodb-user": update_mongodb_user,
+    "password": accept_password,
     "conduct": conduct,
     "certificate": renew_certificate,
     "unmount": unmount,

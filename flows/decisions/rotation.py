@@ -132,7 +132,7 @@ def _replace(profile: ServiceProfile, facts: CredentialFacts) -> Sequence[Planne
     variables = " and ".join(facts.variables)
     process, old_again = profile.application.process_name, "the old values are put back, and it is restarted"
     if facts.is_dead:
-        old_again = "it stays: the old one is refused already"
+        old_again = "the new one stays: the old one is refused already"
     acts = [
         PlannedAct(
             what=facts.making,

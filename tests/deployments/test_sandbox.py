@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import itertools
 import os
+import re
 import signal
 import socket
 import ssl
@@ -35,10 +36,11 @@ from deployments.sandbox import (
 from deployments.sandbox.__main__ import main
 from deployments.sandbox.alerting import send_alert
 from deployments.sandbox.applications import INVOICE, PROPERTYPULSE
+from deployments.sandbox.breakage import APPLICATIONS, Breakage
 from deployments.sandbox.errors import SandboxError
 from deployments.sandbox.fault_journal import UNDONE_BY_DOWN, UNDONE_BY_UP, FaultJournal
 from deployments.sandbox.faults import break_fault
-from deployments.sandbox.mending import mend
+from deployments.sandbox.mending import accept_password, mend
 from deployments.sandbox.port_record import choose_ports
 from deployments.sandbox.ports import Ports, variable_of
 from deployments.sandbox.profiles import write_profiles
@@ -230,6 +232,25 @@ def test_what_is_broken_is_mended_from_another_shell(sandbox: Sandbox) -> None:
     assert mend(sandbox) == ["database-down of propertypulse"]
     assert sandbox.status()[PROPERTYPULSE]
     assert mend(sandbox) == []
+
+
+@pytest.mark.parametrize("service", ["invoice", "propertypulse"])
+def test_a_password_that_was_rotated_while_it_was_broken_is_the_one_that_is_mended(
+    sandbox: Sandbox, service: str
+) -> None:
+    application = APPLICATIONS[service]
+    environment = sandbox.applications.environment_file(application)
+    before = environment.read_text()
+    url = r"^((?:DATABASE_URL|MONGODB_URI)=.*//\w+):.*@"
+    for text in (re.sub(url, r"\1:rotated@", before, flags=re.MULTILINE), before):
+        break_fault(sandbox, "database-password", service)
+        environment.write_text(text)
+        accept_password(Breakage(sandbox, service, FaultJournal(sandbox.state)))
+        sandbox.pm2.run("restart", application)
+        assert mend(sandbox) == [f"database-password of {service}"]
+        while {*sandbox.pm2.statuses()[application]} != {"online"}:
+            time.sleep(0.05)
+        assert sandbox.status()[application]
 
 
 def test_a_fault_that_was_refused_is_refused_again_and_there_is_nothing_to_mend(
