@@ -427,6 +427,30 @@ def test_a_server_that_goes_away_in_the_middle_of_a_deletion_loses_nothing_and_d
     log.must_have_archived(old, before - old)
 
 
+@pytest.mark.usefixtures("quick_retries")
+@pytest.mark.parametrize("word", [b"commitTransaction", b"find"])
+def test_a_primary_that_steps_down_in_the_middle_is_waited_for_and_nothing_is_lost_or_doubled(
+    log: Audited, proxies: Callable[..., Proxy], word: bytes
+) -> None:
+    before, old = log.entries(), log.old()
+    database = cast("MongodbDatabase", log.ledger.database)
+    seen: list[bytes] = []
+
+    def step_down(data: bytes, from_client: bool) -> bool:
+        if from_client and word in data and (b"audit" in data or word == b"commitTransaction"):
+            seen.append(data)
+            if len(seen) == 3:
+                database.database.client.admin.command({"replSetStepDown": 2, "force": True})
+        return True
+
+    url = database.url
+    proxy = proxies(urlsplit(url).port, step_down)
+    log.ledger.write_env(url.replace(f":{urlsplit(url).port}/", f":{proxy.port}/"))
+    completed(log.clean())
+    assert len(seen) >= 3
+    log.must_have_archived(old, before - old)
+
+
 # --- It is killed ---
 
 SMALL = {"tasks.cleanup_work:_MOST_ENTRIES": 10}
