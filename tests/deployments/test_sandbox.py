@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import certifi
 import httpx
@@ -532,6 +533,24 @@ def test_after_kill_9_of_everything_it_comes_up_again_even_on_other_ports(tmp_pa
             assert choose_ports(state, {}) == again.ports
     assert choose_ports(state, {}) == Ports()
     assert marked(state) == []
+
+
+def test_a_first_start_of_the_mongodb_server_that_was_interrupted_begins_again(tmp_path: Path) -> None:
+    """A server that is killed while it makes its own tables cannot read them afterwards."""
+    sandbox = Sandbox(tmp_path / "s", Ports.free())
+    (tmp_path / "s" / "mongodb").mkdir(parents=True)
+    (tmp_path / "s" / "mongodb" / "WiredTiger.turtle").write_text("half of a")
+    try:
+        for _ in range(2):
+            sandbox.mongodb.start()
+            with MongoClient[dict[str, Any]](sandbox.mongodb.admin_url) as client:
+                assert client["invoice"]["kept"].insert_one({}).acknowledged
+            sandbox.mongodb.kill()
+        sandbox.mongodb.start()
+        with MongoClient[dict[str, Any]](sandbox.mongodb.admin_url) as client:
+            assert client["invoice"]["kept"].count_documents({}) == 2
+    finally:
+        sandbox.mongodb.kill()
 
 
 @pytest.mark.parametrize("seconds", [1.6, 2.8] if WHOLE else [2.8])
