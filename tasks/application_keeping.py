@@ -72,10 +72,10 @@ def keep_what_was_made(paths: TreePaths, since: datetime) -> int:
     back = TreePaths(directory=paths.beside, beside=paths.directory, aside=paths.aside)
     with naming_file(paths.beside):
         made = [*_list_made(paths.beside, since)] if paths.beside.is_dir() else []
-        kept = [relative for relative in made if not os.path.lexists(paths.directory / relative)]
+        new = [relative for relative in made if not os.path.lexists(paths.directory / relative)]
+        kept = [relative for relative in new if _make_parents(back, relative)]
         for relative in kept:
-            if _make_parents(back, relative):
-                (paths.beside / relative).rename(paths.directory / relative)
+            (paths.beside / relative).rename(paths.directory / relative)
     return len(kept)
 
 

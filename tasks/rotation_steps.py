@@ -209,9 +209,8 @@ def withdraw_new(profile: ServiceProfile, rotation: OpenRotation) -> str:
     said = _WITHDRAWN.get(rotation.credential)
     if said is None or not _is_old_in_force(profile, rotation):
         return ""
-    if rotation.credential != "stripe-key":
-        new = Kept(rotation.rotation, {}, rotation.facts)
-        open_rotator(profile, rotation.credential).discard(rotation.rotation, {}, new)
+    new = Kept(rotation.rotation, {}, rotation.facts)
+    open_rotator(profile, rotation.credential).discard(rotation.rotation, {}, new)
     end_rotation.fn(profile, rotation, None)
     return f"{said}: the old one was in force again."
 

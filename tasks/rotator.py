@@ -28,7 +28,8 @@ class Rotator(Protocol):
     ) -> None:
         """Remove from the provider what ``make`` made, also where its answer never came.
 
-        ``making`` is when that was begun, None if it was not.
+        ``making`` is when that was begun, None if it was not. Of a rotation in grace ``pending`` has only the
+        facts.
         """
 
     def put_in_force(self, pending: Kept, previous: Kept) -> None:

@@ -95,8 +95,9 @@ class StripeKeyRotator:
     ) -> None:
         """Leave the new key where it was handed over: the old one may end, and nobody is shown it again."""
         del rotation, before, making
-        if pending is not None:
-            leave_again(self._terms.handed_over, pending.value(self._terms.variable))
+        # One of a rotation in grace was in the env file alone.
+        if pending is not None and (key := pending.value(self._terms.variable)):
+            leave_again(self._terms.handed_over, key)
 
     def put_in_force(self, pending: Kept, previous: Kept) -> None:
         """Wipe the key where it was handed over: it is kept by now. Another one there is somebody else's."""

@@ -1,19 +1,17 @@
 """Faults of the applications' databases."""
 
 import socket
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import psycopg
 from psycopg import sql
-from pymongo import MongoClient
 
 from deployments.sandbox import mongodb
 from deployments.sandbox.applications import PROBE_EMAIL
 from deployments.sandbox.breakage import Breakage
 from deployments.sandbox.fault_helpers import URL
-from deployments.sandbox.mending import AWAY
+from deployments.sandbox.mending import AWAY, set_password, update_mongodb_user
 from deployments.sandbox.ports import HOST
 from deployments.sandbox.vault import plain_password
 
@@ -47,23 +45,14 @@ def point_into_the_void(broken: Breakage) -> None:
 def change_password(broken: Breakage) -> None:
     """Give the application's user another password, and tell nobody."""
     broken.undo("password")
+    set_password(broken, plain_password())
     if broken.is_invoice:
-        _update_mongodb_user(broken, pwd=plain_password())
         broken.restart()
         broken.wait_until_errored()
         return
-    user = broken.sandbox.postgresql.role
     with psycopg.connect(broken.sandbox.postgresql.admin_url, autocommit=True) as admin:
-        change = sql.SQL("ALTER ROLE {} PASSWORD {}")
-        admin.execute(change.format(sql.Identifier(user), sql.Literal(plain_password())))
-        admin.execute(_TERMINATE, [user, []])
+        admin.execute(_TERMINATE, [broken.sandbox.postgresql.role, []])
     broken.wait_until_unhealthy()
-
-
-def _update_mongodb_user(broken: Breakage, **changes: Any) -> None:
-    client: MongoClient[dict[str, Any]]
-    with MongoClient(broken.sandbox.mongodb.admin_url) as client:
-        client[mongodb.DATABASE].command("updateUser", mongodb.APPLICATION, **changes)
 
 
 def lose_database(broken: Breakage) -> None:
@@ -87,7 +76,8 @@ def _name_another_database(broken: Breakage) -> None:
     """MongoDB makes what is missing, so the application is well and knows nobody."""
     own: dict[str, str] = {"role": "readWrite", "db": mongodb.DATABASE}
     broken.undo("mongodb-user", mongodb.APPLICATION, {"roles": [own]})
-    _update_mongodb_user(broken, roles=[own, {**own, "db": mongodb.DATABASE + AWAY}])
+    roles = [own, {**own, "db": mongodb.DATABASE + AWAY}]
+    update_mongodb_user(broken, mongodb.APPLICATION, {"roles": roles})
     url = broken.setting("MONGODB_URI")
     broken.set("MONGODB_URI", f'"{url.replace(f"/{mongodb.DATABASE}?", f"/{mongodb.DATABASE}{AWAY}?")}"')
     broken.restart()

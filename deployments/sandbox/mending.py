@@ -106,7 +106,11 @@ def update_mongodb_user(broken: Breakage, user: str, changes: dict[str, Any]) ->
 def accept_password(broken: Breakage) -> None:
     """Let the database accept the password that the application has, which may have been rotated since."""
     variable = "MONGODB_URI" if broken.is_invoice else "DATABASE_URL"
-    password = unquote(urlsplit(broken.setting(variable)).password or "")
+    set_password(broken, unquote(urlsplit(broken.setting(variable)).password or ""))
+
+
+def set_password(broken: Breakage, password: str) -> None:
+    """Give the application's user in its database this password."""
     if broken.is_invoice:
         update_mongodb_user(broken, mongodb.APPLICATION, {"pwd": password})
         return

@@ -1,7 +1,10 @@
 """A small service whose credentials are rotated, and what must be so of it afterwards whatever happened."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,8 @@ from deployments.sandbox.stack import Sandbox
 from tasks.environment_file import parse
 from tasks.journal import list_open_journals
 from tasks.process_manager import start_application
+from tasks.records.credential_care import CredentialName
+from tasks.rotation_files import read_open, save_open
 from tests.runbooks.conftest import Ledger, Ledgers, wait_until
 from tests.runbooks.walking import is_healthy
 
@@ -38,6 +43,23 @@ class Rotated:
     def history(self) -> list[str]:
         lines = (self.folder / "history.jsonl").read_text().splitlines()
         return [json.loads(line)["event"] for line in lines]
+
+    def end_grace(self, credential: CredentialName) -> None:
+        """Let the next stage of the rotation in grace be due."""
+        found = read_open(self.ledger.profile, credential)
+        assert found is not None
+        save_open(self.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+
+    @contextmanager
+    def beginning_with(self, lines: str) -> Iterator[None]:
+        """Let the application's program begin with these lines."""
+        server = self.ledger.application / "server.js"
+        whole = server.read_text()
+        server.write_text(f"{lines}\n{whole}")
+        try:
+            yield
+        finally:
+            server.write_text(whole)
 
     def set_variables(self, **values: str | None) -> None:
         lines = [

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import httpx
@@ -19,7 +18,6 @@ from flows.rotate_database_password import rotate_database_password
 from tasks.database_login import DatabaseLogin, read_login, replace_login
 from tasks.opening_rotators import open_rotator
 from tasks.records.rotation import Kept
-from tasks.rotation_files import read_open, save_open
 from tests.runbooks.conftest import (
     KINDS,
     Children,
@@ -203,9 +201,7 @@ def test_two_users_take_turns_and_who_asks_meanwhile_notices_nothing(turns: Data
     assert turns.rotated.kept() == {"database-password.previous"}
 
     assert "so nothing was done" in completed(rotate(turns))
-    found = read_open(turns.rotated.ledger.profile, "database-password")
-    assert found is not None
-    save_open(turns.rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+    turns.rotated.end_grace("database-password")
     assert completed(rotate(turns)).endswith(f"A new connection of {first} with the old password is refused.")
     assert (turns.works(before), turns.works(turns.url)) == (False, True)
     assert turns.rotated.is_settled()
@@ -226,9 +222,7 @@ def test_a_turn_that_a_person_put_back_is_not_over_and_an_emergency_replaces_it(
     made = turns.url
     turns.rotated.set_variables(DATABASE_URL=leaked)
     sandbox.pm2.run("restart", turns.rotated.ledger.profile.application.process_name)
-    found = read_open(turns.rotated.ledger.profile, "database-password")
-    assert found is not None
-    save_open(turns.rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+    turns.rotated.end_grace("database-password")
     assert "is the old one again, so it is not retired" in failed(rotate(turns))
     assert turns.works(leaked)
 
@@ -241,14 +235,10 @@ def test_a_turn_that_a_person_put_back_is_not_over_and_an_emergency_replaces_it(
 
 @pytest.mark.parametrize("operated", ["mongodb"], indirect=True)
 def test_an_application_that_does_not_come_back_has_the_old_password_again(single: Database) -> None:
-    before, server = single.url, single.rotated.ledger.application / "server.js"
-    whole = server.read_text()
-    check = f"if (!require('fs').readFileSync('.env').includes({before!r})) process.exit(3);\n"
-    server.write_text(check + whole)
-    try:
+    before = single.url
+    check = f"if (!require('fs').readFileSync('.env').includes({before!r})) process.exit(3);"
+    with single.rotated.beginning_with(check):
         said = failed(rotate(single))
-    finally:
-        server.write_text(whole)
     assert said.endswith("The old database-password is in force, and nothing is left of the new one.")
     assert single.url == before
     assert single.works(before)
@@ -284,13 +274,9 @@ def test_a_new_one_that_follows_a_dead_one_stays_whatever_the_application_does_w
     single: Database,
 ) -> None:
     kill_password(single)
-    dead, server = single.url, single.rotated.ledger.application / "server.js"
-    whole = server.read_text()
-    server.write_text(f"process.exit(3);\n{whole}")
-    try:
+    dead = single.url
+    with single.rotated.beginning_with("process.exit(3);"):
         said = failed(rotate(single))
-    finally:
-        server.write_text(whole)
     assert said.endswith(
         "The old database-password was refused already before this run: the new one is in force, and stays."
     )

@@ -1,7 +1,7 @@
 """rotate-jwt-secret: who is logged in stays so where the application allows it, and the old secret dies."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 
 from deployments.sandbox.stack import Sandbox
 from flows.rotate_jwt_secret import rotate_jwt_secret
-from tasks.rotation_files import read_open, save_open
+from tasks.rotation_files import read_open
 from tests.runbooks.conftest import Children, Ledgers, artifacts_of, completed, failed
 from tests.runbooks.rotation_walking import Rotated, make_rotated
 from tests.runbooks.walking import events, is_healthy
@@ -54,12 +54,6 @@ def rotate(rotated: Rotated, **parameters: Any) -> State[Any]:
     return cast("State[Any]", rotate_jwt_secret(rotated.ledger.name, **parameters, return_state=True))
 
 
-def end_grace(rotated: Rotated) -> None:
-    found = read_open(rotated.ledger.profile, "jwt-secret")
-    assert found is not None
-    save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
-
-
 def is_let_in(rotated: Rotated, secret: str) -> bool:
     token = jwt.encode({"sub": "x", "exp": datetime.now(UTC) + timedelta(minutes=5)}, secret, "HS256")
     answer = httpx.get(f"{rotated.at}/me", headers={"Authorization": f"Bearer {token}"})
@@ -82,7 +76,7 @@ def test_tokens_of_before_hold_until_the_grace_is_over_and_are_refused_then(rota
     assert rotated.kept() == {"jwt-secret.previous"}
 
     assert "so nothing was done" in completed(rotate(rotated))
-    end_grace(rotated)
+    rotated.end_grace("jwt-secret")
     said = completed(rotate(rotated))
     assert said.endswith("A token signed with the old secret is refused.")
     assert BESIDE not in rotated.variables
@@ -121,7 +115,7 @@ def test_an_old_secret_that_a_person_put_back_is_not_retired_and_an_emergency_re
     completed(rotate(rotated))
     made = rotated.variables[JWT]
     rotated.set_variables(JWT_SECRET=OLD)
-    end_grace(rotated)
+    rotated.end_grace("jwt-secret")
     said = failed(rotate(rotated))
     assert "is the old one again, so it is not retired: put the new one there, or" in said
     assert rotated.variables[BESIDE] == OLD
@@ -134,17 +128,9 @@ def test_an_old_secret_that_a_person_put_back_is_not_retired_and_an_emergency_re
     assert rotated.is_settled()
 
 
-@contextmanager
-def not_starting_with_a_new_one(rotated: Rotated) -> Iterator[None]:
-    server = rotated.ledger.application / "server.js"
-    whole = server.read_text()
-    server.write_text(
-        f"if (require('fs').readFileSync('.env').includes('{BESIDE}')) process.exit(3);\n{whole}"
-    )
-    try:
-        yield
-    finally:
-        server.write_text(whole)
+def not_starting_with_a_new_one(rotated: Rotated) -> AbstractContextManager[None]:
+    check = f"if (require('fs').readFileSync('.env').includes('{BESIDE}')) process.exit(3);"
+    return rotated.beginning_with(check)
 
 
 def test_a_secret_that_the_application_does_not_start_with_is_taken_back(rotated: Rotated) -> None:
@@ -178,7 +164,7 @@ def test_a_run_that_was_to_finish_a_rotation_begins_no_other(rotated: Rotated) -
     completed(rotate(rotated))
     found = read_open(rotated.ledger.profile, "jwt-secret")
     assert found is not None
-    end_grace(rotated)
+    rotated.end_grace("jwt-secret")
     assert "is refused" in completed(rotate(rotated, finish=found.rotation))
     now = rotated.variables
     said = completed(rotate(rotated, finish=found.rotation))

@@ -1,7 +1,6 @@
 """rotate-s3-credentials: the IAM user is left with one key that works, whatever happens on the way."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -9,7 +8,6 @@ from prefect.client.schemas.objects import State
 
 from deployments.sandbox.stack import Sandbox
 from flows.rotate_s3_credentials import rotate_s3_credentials
-from tasks.rotation_files import read_open, save_open
 from tests.adapters.iam_user import IamUser, Key, iam_user
 from tests.runbooks.conftest import Children, Ledgers, artifacts_of, completed, failed
 from tests.runbooks.rotation_walking import Rotated, make_rotated
@@ -58,12 +56,6 @@ def key_of(rotated: Rotated) -> Key:
     return rotated.variables[ID], rotated.variables[SECRET]
 
 
-def end_grace(rotated: Rotated) -> None:
-    found = read_open(rotated.ledger.profile, "s3")
-    assert found is not None
-    save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
-
-
 def is_one_left(rotated: Rotated, user: IamUser) -> bool:
     """Is the key of the env file the user's only one, and does it work; is no object left behind?"""
     now = key_of(rotated)
@@ -87,7 +79,7 @@ def test_the_old_key_is_made_inactive_when_it_is_quiet_and_deleted_after_the_soa
     assert not any(secret in shown for secret in (user.key[1], new[1]))
 
     assert "nothing was done" in completed(rotate(rotated))
-    end_grace(rotated)
+    rotated.end_grace("s3")
     assert completed(rotate(rotated)).endswith(
         "The old key is deleted, and S3 refuses it (InvalidAccessKeyId)."
     )
@@ -103,7 +95,7 @@ def test_a_key_that_is_still_used_stays_until_it_is_quiet_or_there_is_an_emergen
     first = key_of(rotated)
     completed(rotate(rotated))
     assert user.works(first)
-    end_grace(rotated)
+    rotated.end_grace("s3")
     assert "The old one stays, it was used at" in completed(rotate(rotated))
     second = key_of(rotated)
     assert set(user.keys()) == {first[0], second[0]}
@@ -158,7 +150,7 @@ def test_an_old_key_that_a_person_put_back_is_not_retired_and_an_emergency_ends_
     user.iam.update_access_key(UserName=user.name, AccessKeyId=leaked[0], Status="Active")
     made = key_of(rotated)
     rotated.set_variables(AWS_ACCESS_KEY_ID=leaked[0], AWS_SECRET_ACCESS_KEY=leaked[1])
-    end_grace(rotated)
+    rotated.end_grace("s3")
     said = completed(rotate(rotated))
     assert "The old one stays, somebody made it active again" in said
     assert set(user.keys()) == {leaked[0], made[0]}
@@ -179,7 +171,7 @@ def test_an_old_key_that_is_in_force_again_and_quiet_is_not_retired_with_the_way
     completed(rotate(rotated))
     rotated.set_variables(AWS_ACCESS_KEY_ID=old[0], AWS_SECRET_ACCESS_KEY=old[1])
     allow(rotated, user, grace=QUIET)
-    end_grace(rotated)
+    rotated.end_grace("s3")
     message = failed(rotate(rotated))
     assert "is the old one again, so it is not retired" in message
     assert "emergency=True, which replaces it" in message
@@ -249,7 +241,7 @@ def test_a_retirement_that_fails_leaves_the_new_key_in_force_and_is_done_later(
     message = failed(rotate(rotated))
     assert "The new s3 is in force and proven. The old one is not retired yet" in message
     assert user.keys() == {user.key[0]: "Inactive", rotated.variables[ID]: "Active"}
-    end_grace(rotated)
+    rotated.end_grace("s3")
     completed(rotate(rotated))
     assert is_one_left(rotated, user)
     assert rotated.is_settled()

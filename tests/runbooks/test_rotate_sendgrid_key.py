@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -12,7 +11,6 @@ from sendgrid import SendGridAPIClient  # type: ignore[import-untyped]
 
 from deployments.sandbox.stack import Sandbox
 from flows.rotate_sendgrid_key import rotate_sendgrid_key
-from tasks.rotation_files import read_open, save_open
 from tests.runbooks.conftest import Children, Ledgers, artifacts_of, completed, failed
 from tests.runbooks.rotation_walking import Rotated, make_rotated
 
@@ -134,9 +132,7 @@ def test_both_keys_work_until_the_grace_is_over(rotated: Rotated, account: Accou
     assert "Start rotate-sendgrid-key again" in completed(rotate(rotated))
     assert account.works(old)
     assert account.works(rotated.variables[VARIABLE])
-    found = read_open(rotated.ledger.profile, "sendgrid-key")
-    assert found is not None
-    save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+    rotated.end_grace("sendgrid-key")
     completed(rotate(rotated))
     assert is_one_left(rotated, account, old)
     assert rotated.is_settled()
@@ -150,9 +146,7 @@ def test_an_old_key_that_a_person_put_back_is_not_retired_and_an_emergency_ends_
     completed(rotate(rotated))
     made = rotated.variables[VARIABLE]
     rotated.set_variables(SENDGRID_API_KEY=leaked)
-    found = read_open(rotated.ledger.profile, "sendgrid-key")
-    assert found is not None
-    save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+    rotated.end_grace("sendgrid-key")
     assert "is the old one again, so it is not retired" in failed(rotate(rotated))
     assert account.works(leaked)
 
@@ -202,9 +196,7 @@ def test_a_deletion_that_fails_leaves_the_new_key_in_force_and_is_done_later(
     assert "The new sendgrid-key is in force and proven. The old one is not retired yet" in message
     new = rotated.variables[VARIABLE]
     assert (new != old, account.works(new), account.works(old)) == (True, True, True)
-    found = read_open(rotated.ledger.profile, "sendgrid-key")
-    assert found is not None
-    save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
+    rotated.end_grace("sendgrid-key")
     completed(rotate(rotated))
     assert rotated.variables[VARIABLE] == new
     assert is_one_left(rotated, account, old)

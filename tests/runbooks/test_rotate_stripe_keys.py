@@ -1,7 +1,6 @@
 """rotate-stripe-keys: the key that a person hands over, and a second endpoint for the signing secret."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
@@ -16,8 +15,6 @@ from prefect.flow_engine import run_flow
 
 from deployments.sandbox.stack import Sandbox
 from flows.rotate_stripe_keys import rotate_stripe_keys
-from tasks.records.credential_care import CredentialName
-from tasks.rotation_files import read_open, save_open
 from tests.runbooks.conftest import Children, Ledgers, artifacts_of, completed, failed, wait_until
 from tests.runbooks.rotation_walking import Rotated, make_rotated
 
@@ -122,12 +119,6 @@ def rotate(rotated: Rotated, which: str = "key", **parameters: Any) -> State[Any
     return cast("State[Any]", rotate_stripe_keys(rotated.ledger.name, which, **parameters, return_state=True))
 
 
-def end_grace(rotated: Rotated, credential: CredentialName) -> None:
-    found = read_open(rotated.ledger.profile, credential)
-    assert found is not None
-    save_open(rotated.ledger.profile, found.model_copy(update={"due": datetime.now(UTC)}))
-
-
 def is_verified(rotated: Rotated, secret: str) -> bool:
     header = stripe.WebhookSignature.generate_signature_header("{}", secret)
     answer = httpx.post(f"{rotated.at}/webhook", content="{}", headers={"Stripe-Signature": header})
@@ -162,7 +153,7 @@ def test_a_key_that_was_handed_over_is_taken_and_the_old_one_is_looked_at_until_
     handed_over(rotated).unlink()
 
     sandbox.vendors.act("stripe", "expire_key", key=old)
-    end_grace(rotated, "stripe-key")
+    rotated.end_grace("stripe-key")
     assert completed(rotate(rotated)).endswith("Stripe refuses the old key (401).")
     assert rotated.is_settled()
 
@@ -174,7 +165,7 @@ def test_nobody_is_told_to_expire_an_old_key_that_a_person_put_back_and_an_emerg
     hand_over(rotated, account.roll(old, expires_in=3600))
     failed(rotate(rotated))
     rotated.set_variables(STRIPE_SECRET_KEY=old)
-    end_grace(rotated, "stripe-key")
+    rotated.end_grace("stripe-key")
     said = failed(rotate(rotated))
     assert "is the old one again, so it is not retired" in said
     assert "expire" not in said
@@ -274,7 +265,7 @@ def test_the_second_endpoint_takes_over_by_stages_and_no_event_is_lost(
     assert (is_verified(rotated, new), is_verified(rotated, account.secret)) == (True, True)
     account.wait_for_deliveries()
 
-    end_grace(rotated, "stripe-webhook-secret")
+    rotated.end_grace("stripe-webhook-secret")
     completed(rotate(rotated, "webhook-secret"))
     assert [status for _, status in account.list()] == ["enabled", "disabled"]
     assert BESIDE not in rotated.variables
@@ -282,7 +273,7 @@ def test_the_second_endpoint_takes_over_by_stages_and_no_event_is_lost(
 
     account.pay()
     account.wait_for_deliveries()
-    end_grace(rotated, "stripe-webhook-secret")
+    rotated.end_grace("stripe-webhook-secret")
     said = "The old endpoint is deleted, and an event signed with its secret is refused."
     assert completed(rotate(rotated, "webhook-secret")).endswith(said)
     assert [status for _, status in account.list()] == ["enabled"]
@@ -299,7 +290,7 @@ def test_no_endpoint_is_disabled_whose_secret_a_person_put_back(
     completed(rotate(rotated, "webhook-secret"))
     new = rotated.variables[SECRET]
     rotated.set_variables(STRIPE_WEBHOOK_SECRET=account.secret)
-    end_grace(rotated, "stripe-webhook-secret")
+    rotated.end_grace("stripe-webhook-secret")
     said = failed(rotate(rotated, "webhook-secret", emergency=emergency))
     assert "is the old one again, so it is not retired: put the new one there, Stripe's Dashboard" in said
     assert [status for _, status in account.list()] == ["enabled", "enabled"]

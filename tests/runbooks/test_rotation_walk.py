@@ -143,14 +143,10 @@ def test_an_application_that_does_not_come_back_with_the_new_one_loses_nothing(
     provider: Provider, children: Children
 ) -> None:
     rotated, before = provider.rotated, provider.rotated.variables
-    server = rotated.ledger.application / "server.js"
-    whole, as_it_was = server.read_text(), (rotated.ledger.application / ".env").read_text()
-    lines = f"if (require('fs').readFileSync('.env', 'utf8') !== {as_it_was!r}) process.exit(3);"
-    server.write_text(f"{lines}\n{whole}")
-    try:
+    as_it_was = (rotated.ledger.application / ".env").read_text()
+    check = f"if (require('fs').readFileSync('.env', 'utf8') !== {as_it_was!r}) process.exit(3);"
+    with rotated.beginning_with(check):
         ended = run(provider, children)
-    finally:
-        server.write_text(whole)
     assert ended is not None
     assert ended["type"] == "FAILED"
     must_end_well(provider, children, before)
