@@ -76,9 +76,10 @@ def retire_due(
             left = _go_on(profile, left)
     except RunbookError as error:
         again = schedule_rest(profile, run, _later(left or rotation))
-        how_it_is = f"{said[0]} The old one is not retired yet"
+        # Of the past: somebody may have put the old one back since.
+        name = rotation.credential
+        how_it_is = f"The new {name} was put in force and proven. The old one is not retired yet"
         if another_follows:
-            name = rotation.credential
             how_it_is = f"The {name} in force is NOT replaced: the one before it has to be retired first"
         outcome = f"{how_it_is}: {error} {again}"
         journal.close(outcome)

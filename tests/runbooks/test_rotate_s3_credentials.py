@@ -239,7 +239,7 @@ def test_a_retirement_that_fails_leaves_the_new_key_in_force_and_is_done_later(
     allow(rotated, user, grace=QUIET, soak="PT0S")
     sandbox.vendors.conduct("iam", faults=[{"path": "/DeleteAccessKey", "status": 403}])
     message = failed(rotate(rotated))
-    assert "The new s3 is in force and proven. The old one is not retired yet" in message
+    assert "The new s3 was put in force and proven. The old one is not retired yet" in message
     assert user.keys() == {user.key[0]: "Inactive", rotated.variables[ID]: "Active"}
     rotated.end_grace("s3")
     completed(rotate(rotated))

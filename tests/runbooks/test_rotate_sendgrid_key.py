@@ -193,7 +193,7 @@ def test_a_deletion_that_fails_leaves_the_new_key_in_force_and_is_done_later(
     old = rotated.variables[VARIABLE]
     sandbox.vendors.conduct("sendgrid", faults=[{"method": "DELETE", "path": KEYS, "status": 500}])
     message = failed(rotate(rotated))
-    assert "The new sendgrid-key is in force and proven. The old one is not retired yet" in message
+    assert "The new sendgrid-key was put in force and proven. The old one is not retired yet" in message
     new = rotated.variables[VARIABLE]
     assert (new != old, account.works(new), account.works(old)) == (True, True, True)
     rotated.end_grace("sendgrid-key")
