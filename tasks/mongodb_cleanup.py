@@ -23,6 +23,7 @@ from tasks.mongodb_short_commands import (
     Pace,
     Raw,
     Taken,
+    give_way,
     milliseconds,
     read_span,
 )
@@ -102,6 +103,7 @@ class MongodbCleanup:
                 began = time.monotonic()
                 found = read_span(collection, rule, span, taken)
                 self._reading.learn(found, time.monotonic() - began)
+                give_way()
                 window = _Window(until, window.fit(found, self._reading.documents))
                 self._widths[rule.name] = window.width
             if not taken.entries:

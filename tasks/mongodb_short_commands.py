@@ -27,11 +27,13 @@ EXACT: Final[CodecOptions[RawBSONDocument]] = RAW.with_options(
     datetime_conversion=DatetimeConversion.DATETIME_MS
 )
 # What a command takes of the server, beyond the way there and back.
-_LONGEST_SECONDS: Final = 0.002
+_LONGEST_SECONDS: Final = 0.004
+# Long enough for who asked meanwhile to be answered before our next command, instead of after it.
+_GIVEN_WAY_SECONDS: Final = 0.001
 _LEAST, _MOST = 10, 500
 _GROWTH: Final = 2
 _STRANGERS: Final = 4
-_READ_AGAIN: Final = 30
+_READ_AGAIN: Final = 60
 
 
 @dataclass
@@ -73,6 +75,11 @@ class Taken:
         self.size += len(raw)
 
 
+def give_way() -> None:
+    """Leave the server to others for a moment, as after every command."""
+    time.sleep(_GIVEN_WAY_SECONDS)
+
+
 def read_span(collection: Raw, rule: CleanupRule, span: dict[str, Any], taken: Taken) -> int:
     """Take the documents of a span of time, oldest first, until it is enough; return how many it were."""
     before = len(taken.entries)
@@ -110,6 +117,7 @@ class Deletion:
             began = time.monotonic()
             deleted += self._delete_range(session, some) if is_ours else self._delete_each(session, some)
             self.pace.learn(len(some), time.monotonic() - began)
+            give_way()
             done += len(some)
         if session is not None and deleted != len(still):
             raise SourceError(
@@ -127,6 +135,7 @@ class Deletion:
             query = self._query(part, until=self._time_of(next_part[0]) if next_part else None)
             most = len(part) * _STRANGERS
             found = list(self.collection.find(query, session=session).limit(most))
+            give_way()
             yield from found
             if len(found) == most:
                 # Thousands have the same moment: they are asked for by what they are.
