@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -116,6 +117,7 @@ def read_options(description: str, documents: int) -> argparse.Namespace:
 @contextlib.contextmanager
 def filled_sandbox() -> Generator[Sandbox]:
     """Start a sandbox of the benchmark's own, with the demo's data and profiles, and remove it afterwards."""
+    end_in_order()
     with (
         tempfile.TemporaryDirectory(prefix="bench") as folder,
         Sandbox(Path(folder) / "s", Ports.free()) as sandbox,
@@ -123,6 +125,11 @@ def filled_sandbox() -> Generator[Sandbox]:
         sandbox.up()
         write_profiles(sandbox.state, sandbox.endpoints)
         yield sandbox
+
+
+def end_in_order() -> None:
+    """Let SIGTERM end this benchmark as Ctrl-C does: its servers and what it measures end with it."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def measure_postgresql(console: Console, sandbox: Sandbox, rows: int, rounds: int) -> list[Figure]:
@@ -220,10 +227,13 @@ def watch_child(
     ) as process:
         peak = 0
         written: dict[int, int] = {}
-        while process.poll() is None:
-            memory, disk = observe(process.pid)
-            peak, written = max(peak, memory), written | disk
-            time.sleep(every)
+        try:
+            while process.poll() is None:
+                memory, disk = observe(process.pid)
+                peak, written = max(peak, memory), written | disk
+                time.sleep(every)
+        finally:
+            process.kill()
         said = process.stdout.read() if process.stdout else ""
     if process.returncode != 0:
         raise SystemExit(f"The measured {arguments[0]} failed: {said}")

@@ -28,7 +28,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from rich.console import Console
 
-from benchmarks.backup import Figure, compare, tabulate
+from benchmarks.backup import Figure, compare, end_in_order, tabulate
 from deployments.deploy import deploy
 from deployments.sandbox.engine import WORK_POOL
 from deployments.sandbox.faults import break_fault
@@ -83,6 +83,7 @@ def main() -> None:
 @contextlib.contextmanager
 def deployed_sandbox() -> Generator[Sandbox]:
     """Start a sandbox with its engine, apply prefect.yaml, and remove all of it afterwards."""
+    end_in_order()
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         sandbox = Sandbox(Path(folder) / "s", Ports.free())
         try:
