@@ -135,7 +135,7 @@ def test_a_key_that_was_handed_over_is_taken_and_the_old_one_is_looked_at_until_
     hand_over(rotated, new)
     state = rotate(rotated)
     message = failed(state)
-    assert "The new stripe-key is in force and proven." in message
+    assert "The new stripe-key was put in force and proven." in message
     assert "Stripe still accepts the old key: expire it in the Dashboard" in message
     assert rotated.variables[KEY] == new
     assert not handed_over(rotated).exists()
