@@ -22,6 +22,7 @@ import httpx
 import psutil
 import yaml
 
+from benchmarks.backup import end_in_order
 from deployments.alerts.configuration import CONFIGURATION_VARIABLE
 from deployments.alerts.trial import make_alert
 from deployments.sandbox.ports import Ports
@@ -63,6 +64,7 @@ class Intake:
 @contextlib.contextmanager
 def receiver(environment: Mapping[str, str], route: Mapping[str, Any]) -> Generator[Target]:
     """Run a receiver on one core while the block runs."""
+    end_in_order()
     port = Ports.free().receiver
     with tempfile.TemporaryDirectory(prefix="bench") as name:
         folder = Path(name)

@@ -76,7 +76,7 @@ class Taken:
 
 
 def give_way() -> None:
-    """Leave the server to others for a moment, as after every command."""
+    """Leave the server to others for a moment."""
     time.sleep(_GIVEN_WAY_SECONDS)
 
 

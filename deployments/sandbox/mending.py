@@ -100,7 +100,7 @@ def update_mongodb_user(broken: Breakage, user: str, changes: dict[str, Any]) ->
     """Give a MongoDB user back what was changed of it."""
     client: MongoClient[dict[str, Any]]
     with MongoClient(broken.sandbox.mongodb.admin_url) as client:
-        client["invoice"].command("updateUser", user, **changes)
+        client[mongodb.DATABASE].command("updateUser", user, **changes)
 
 
 def accept_password(broken: Breakage) -> None:
