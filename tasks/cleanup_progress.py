@@ -3,12 +3,13 @@
 from datetime import datetime
 from typing import Any, Final
 
+from tasks.errors import ConfigurationError
 from tasks.journal import Journal
 from tasks.records.archive import ArchivePart
 
 # A part is in the store; its entries may be in the database still.
 ARCHIVED: Final = "archived"
-# A batch of entries is gone from the database.
+# A batch of entries was gone through: which of them are gone from the database.
 DELETED: Final = "deleted"
 # All of a part is gone from the database.
 EMPTIED: Final = "emptied"
@@ -28,6 +29,9 @@ class Progress:
         self.under_way: ArchivePart | None = None
         self.is_published = False
         self.deleted = 0
+        # Of the part under way: how many of its entries were gone through, and the places of those gone.
+        self.gone_through = 0
+        self.gone: list[int] = []
         self.last_at: datetime | None = None
         self._highest = 0
         for entry in journal.entries:
@@ -50,7 +54,7 @@ class Progress:
             return
         self.last_at = at
         if step == DELETED:
-            self.deleted += facts["deleted"]
+            self._take_deleted(facts)
             return
         if step == CUT:
             del self.parts[facts["number"]]
@@ -59,5 +63,20 @@ class Progress:
             self.parts[part.number] = part
             self._highest = max(self._highest, part.number)
             self.under_way = part
+            self.gone_through, self.gone = 0, []
         if step != ARCHIVED:
             self.under_way = None
+
+    def _take_deleted(self, facts: dict[str, Any]) -> None:
+        if "gone_through" not in facts:
+            raise ConfigurationError(
+                f"A killed cleanup by the rule {self._rule} was begun by another version of the runbook, "
+                "which did not write down which entries it deleted: start it once with that version, it puts "
+                "right what was left. Nothing was changed."
+            )
+        self.deleted += facts["deleted"]
+        if self.under_way is None:
+            # A rule without an archive has no parts.
+            return
+        self.gone_through = facts["gone_through"]
+        self.gone += [place for first, end in facts["gone"] for place in range(first, end)]

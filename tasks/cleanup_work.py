@@ -4,7 +4,7 @@ Every step is in the journal when it is done, so that a killed run is finished b
 that is not in the archive, and nothing stays in the archive that was not deleted.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Final
@@ -13,9 +13,10 @@ from prefect.logging import get_run_logger
 
 from tasks.application_comfort import await_comfort, has_passed
 from tasks.archives import ArchiveStore, open_archives
-from tasks.cleanup_progress import ARCHIVED, CUT, DELETED, EMPTIED, PUBLISHED, Progress
+from tasks.cleanup_deleting import Deleting
+from tasks.cleanup_progress import ARCHIVED, CUT, EMPTIED, PUBLISHED, Progress
 from tasks.cleanup_source import CleanupSource
-from tasks.errors import RunbookError, SourceError, UnreachableError
+from tasks.errors import RunbookError, SourceError
 from tasks.journal import Journal
 from tasks.opening_cleanup import open_cleanup_source
 from tasks.records.archive import ArchiveManifest, ArchivePart
@@ -44,9 +45,9 @@ def clean_rule(
 
 @retried
 def finish_rule(profile: ServiceProfile, work: RuleToClean, journal: Journal) -> CleanedRule:
-    """Given a rule that was begun, delete the rest of its last part and publish its archive.
+    """Given a rule that was begun, close its last part and publish its archive.
 
-    Return what was done for the rule. Nothing that was not archived is deleted; done twice, it does nothing.
+    Return what was done for the rule. Done twice, it does nothing.
     """
     with open_cleanup_source(profile) as source:
         worker = _Worker(profile, work, journal, source)
@@ -63,8 +64,6 @@ class _Worker:
         self._profile, self._work, self._rule, self._source = profile, work, work.rule, source
         self._archives: ArchiveStore = open_archives(profile)
         self._progress = Progress(journal, work.rule.name)
-        # Entries that were not deleted although they are there and nobody changed them.
-        self._stubborn = 0
 
     def clean(self, deadline: datetime | None) -> bool:
         """Take part after part until nothing is left."""
@@ -78,11 +77,6 @@ class _Worker:
                 return True
             part = self._archive(entries)
             finished = self._delete_part(part, entries, deadline)
-            if self._stubborn:
-                raise SourceError(
-                    f"{self._profile.name}: {self._stubborn:,} entries of {self._rule.source} were not "
-                    "deleted, although they are there and nobody changed them: look for a trigger."
-                )
             if not finished:
                 return False
             log.info(
@@ -91,18 +85,17 @@ class _Worker:
         return False
 
     def finish_part(self) -> None:
-        """Delete what is still there of a part that was archived: its entries are read from the archive."""
+        """Find out what is gone of a part that an earlier run or try was deleting, and close it.
+
+        What is left of it stays where it is, and not in the archive: whoever plans anew meets it.
+        """
         part = self._progress.under_way
         if part is None:
             return
         entries = self._archives.read_part(part, self._profile.database.kind)
-        try:
-            self._empty(part, entries, lambda _: True)
-        except UnreachableError:
-            raise
-        except RunbookError as error:
-            # It stays, and not in the archive: so nothing is left to finish, and whoever plans anew meets it.
-            get_run_logger().warning("%s: the rest of a part stays where it is: %s", self._rule.name, error)
+        deleting = Deleting(self._source, self._work, self._progress, entries)
+        deleting.settle()
+        self._close_part(part, entries, deleting.gone)
 
     def publish(self) -> CleanedRule:
         """Write the manifest of what was archived, or throw away what never became a part."""
@@ -132,60 +125,31 @@ class _Worker:
     def _delete_part(
         self, part: ArchivePart | None, entries: Sequence[bytes], deadline: datetime | None
     ) -> bool:
-        def may_go_on(gone: Sequence[bytes]) -> bool:
-            return await_comfort(self._profile, self._source, None if gone else deadline)
+        """Delete a part; return False if the deadline came first.
 
-        return bool(self._empty(part, entries, may_go_on)) or not has_passed(deadline)
-
-    def _empty(
-        self,
-        part: ArchivePart | None,
-        entries: Sequence[bytes],
-        may_go_on: Callable[[Sequence[bytes]], bool],
-    ) -> Sequence[bytes]:
-        """Delete batch by batch, return what is gone; whatever ends it, the archive holds that and no more.
-
-        Only a server that went away leaves the part open: what it did last is seen when it is back.
+        Whatever ends it, the archive holds what is gone and no more. Only where nobody can tell what a server
+        did last, the part stays open: it is seen when the server is back.
         """
-        gone: list[bytes] = []
+        deleting = Deleting(self._source, self._work, self._progress, entries)
+
+        def may_go_on() -> bool:
+            return await_comfort(self._profile, self._source, None if deleting.has_begun else deadline)
+
         try:
-            for batch in self._batches(entries):
-                if not may_go_on(gone):
-                    break
-                self._delete(batch, gone)
-        except UnreachableError:
-            raise
+            deleting.go_on(may_go_on)
         except RunbookError:
-            self._close_part(part, entries, gone)
+            if not deleting.is_in_doubt:
+                self._close_part(part, entries, deleting.gone)
             raise
-        self._close_part(part, entries, gone)
-        return gone
+        self._close_part(part, entries, deleting.gone)
+        if deleting.stubborn:
+            raise SourceError(
+                f"{self._profile.name}: {deleting.stubborn:,} entries of {self._rule.source} were not "
+                "deleted, although they are there and nobody changed them: look for a trigger."
+            )
+        return deleting.has_begun or not has_passed(deadline)
 
-    def _delete(self, batch: Sequence[bytes], gone: list[bytes]) -> None:
-        """Delete a batch and add what is gone of it; the others were changed meanwhile, or are kept."""
-        try:
-            deleted = self._source.delete(self._rule, self._work.cutoff, batch)
-        except UnreachableError:
-            raise
-        except RunbookError:
-            # A server may refuse at the end, when it has done it already.
-            gone += self._find_gone(batch)
-            raise
-        self._progress.write(DELETED, deleted=deleted)
-        gone += batch if deleted == len(batch) else self._find_gone(batch)
-
-    def _find_gone(self, batch: Sequence[bytes]) -> Iterator[bytes]:
-        missing, otherwise = self._source.compare(self._rule.source, self._work.columns, batch)
-        if missing == len(batch):
-            yield from batch
-        elif not missing:
-            self._stubborn += len(batch) - len(otherwise)
-        else:
-            half = len(batch) // 2
-            yield from self._find_gone(batch[:half])
-            yield from self._find_gone(batch[half:])
-
-    def _close_part(self, part: ArchivePart | None, entries: Sequence[bytes], gone: Sequence[bytes]) -> None:
+    def _close_part(self, part: ArchivePart | None, entries: Sequence[bytes], gone: Sequence[int]) -> None:
         """Put down that a part is done; what is still in the database must not be in the archive as well."""
         if part is None or self._work.archive_id is None:
             return
@@ -194,14 +158,10 @@ class _Worker:
             return
         smaller = None
         if gone:
-            number = self._progress.next_number
-            smaller = self._archives.write_part(self._rule.name, self._work.archive_id, number, gone)
+            number, kept = self._progress.next_number, [entries[place] for place in gone]
+            smaller = self._archives.write_part(self._rule.name, self._work.archive_id, number, kept)
         dumped = smaller.model_dump(mode="json") if smaller else None
         self._progress.write(CUT, number=part.number, part=dumped)
-
-    def _batches(self, entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-        for start in range(0, len(entries), self._rule.batch):
-            yield entries[start : start + self._rule.batch]
 
     def _describe(self, archive_id: str, parts: tuple[ArchivePart, ...]) -> ArchiveManifest:
         return ArchiveManifest(

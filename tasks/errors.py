@@ -17,6 +17,10 @@ class UnreachableError(RunbookError):
     """A server or store did not answer or went away: worth another try."""
 
 
+class LockedError(UnreachableError):
+    """The application holds a lock for longer than we may wait: nothing of this try was changed."""
+
+
 class AccessDeniedError(RunbookError):
     """A server or store knows us and refuses: another try would be refused as well."""
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from tasks.errors import RefusedError, RunbookError, SourceError, UnreachableError
+from tasks.errors import LockedError, RefusedError, RunbookError, SourceError
 from tasks.postgresql import connect, parse_url
 from tasks.postgresql_cleanup_rows import (
     adjust,
@@ -100,7 +100,7 @@ class PostgresqlCleanup:
     def delete(self, rule: CleanupRule, cutoff: datetime, entries: Sequence[bytes]) -> int:
         """Delete those of the rows that are still there as they were read, expired and not held.
 
-        Raise ``RefusedError`` if another table refers to one of them, ``UnreachableError`` if the application
+        Raise ``RefusedError`` if another table refers to one of them, ``LockedError`` if the application
         holds a lock that we would have to wait for.
         """
         with self._transaction(rule.source, _SHORT) as connection:
@@ -164,7 +164,7 @@ class PostgresqlCleanup:
                 # Here and not at the connection's end: a deferred foreign key speaks up only now.
                 connection.commit()
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-                raise UnreachableError(
+                raise LockedError(
                     f"{self._address}: the application holds a lock on {source}, or on rows of it, for "
                     "longer than we may wait without standing in its way; nothing of this batch was changed."
                 ) from None

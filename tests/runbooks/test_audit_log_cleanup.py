@@ -451,6 +451,23 @@ def test_a_primary_that_steps_down_in_the_middle_is_waited_for_and_nothing_is_lo
     log.must_have_archived(old, before - old)
 
 
+@pytest.mark.usefixtures("quick_retries")
+def test_a_row_that_stays_locked_ends_the_run_and_leaves_nothing_half_done(
+    ledgers: Ledgers, health: Health
+) -> None:
+    log = audited(ledgers, health, "postgresql")
+    before, old = log.entries(), log.old()
+    with psycopg.connect(log.ledger.database.url) as application:
+        application.execute("SELECT FROM audit WHERE id = 45 FOR UPDATE")
+        said = failed(log.clean())
+    assert "the application holds a lock on audit, or on rows of it" in said
+    assert "Until then: 10 entries deleted by audit" in said
+    gone = before - log.entries()
+    log.must_have_archived(gone, before - gone)
+    completed(log.clean())
+    log.must_have_archived(old, before - old)
+
+
 # --- It is killed ---
 
 SMALL = {"tasks.cleanup_work:_MOST_ENTRIES": 10}
@@ -505,3 +522,66 @@ def test_what_is_held_only_since_a_run_was_killed_stays_and_is_in_no_archive(
     completed(log.clean())
     assert len(held) == 2
     log.must_have_archived(old - held, before - old | held)
+
+
+@pytest.mark.parametrize("kind", ["mongodb", "postgresql"])
+def test_what_a_killed_run_deleted_stays_archived_though_the_next_one_may_delete_nothing(
+    ledgers: Ledgers, health: Health, children: Children, kind: Kind
+) -> None:
+    log = audited(ledgers, health, kind)
+    log.clean_by(BATCHED)
+    before, old = log.entries(), log.old()
+    # The first part is gone, in two batches, and not closed.
+    assert children.start(log.ledger, "audit_log_cleanup", set=SMALL, kill_after_journal=4).wait() is None
+    assert len(before - log.entries()) == 10
+    log.clean_by(BATCHED | {"legal_hold": "no such condition"})
+
+    assert "hold of the rule audit" in failed(log.clean())
+
+    assert log.entries() | log.in_store() == before
+    log.clean_by(BATCHED)
+    completed(log.clean())
+    log.must_have_archived(old, before - old)
+
+
+def test_while_nobody_can_say_what_a_killed_run_deleted_its_archive_stays_open(
+    ledgers: Ledgers, health: Health, children: Children
+) -> None:
+    log = audited(ledgers, health, "postgresql")
+    log.clean_by(BATCHED)
+    before, old = log.entries(), log.old()
+    assert children.start(log.ledger, "audit_log_cleanup", set=SMALL, kill_after_journal=3).wait() is None
+    database = cast("PostgresqlDatabase", log.ledger.database)
+    database.execute("ALTER TABLE audit RENAME TO audit_of_old")
+
+    assert "There is no table audit" in failed(log.clean())
+
+    assert list_open_journals(log.ledger.profile) == ("audit-log-cleanup",)
+    database.execute("ALTER TABLE audit_of_old RENAME TO audit")
+    completed(log.clean())
+    log.must_have_archived(old, before - old)
+
+
+@pytest.mark.parametrize(
+    "killed",
+    [
+        # Ten are gone, and the journal says so.
+        {"kill_after_journal": 4},
+        # Five are gone, and the journal has no word of it.
+        {"kill_when_called": "tasks.cleanup_deleting:_spans"},
+    ],
+)
+def test_an_entry_whose_identity_is_used_again_after_a_kill_stays_in_the_archive_as_it_was(
+    log: Audited, children: Children, killed: dict[str, Any]
+) -> None:
+    log.clean_by(BATCHED)
+    before, old = log.entries(), log.old()
+    assert children.start(log.ledger, "audit_log_cleanup", set=SMALL, **killed).wait() is None
+    again = max(log.identity(entry) for entry in before - log.entries())
+    database = cast("MongodbDatabase", log.ledger.database).database
+    database["audit"].insert_one({"_id": again, "at": NOW, "body": "of another user"})
+    (new,) = log.entries() - before
+
+    completed(log.clean())
+
+    log.must_have_archived(old, before - old | {new})
