@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +69,20 @@ def list_started_by_pm2(profile: ServiceProfile) -> frozenset[int] | None:
 
     All that PM2 knows descends from it, and says its name: to ask PM2 takes a hundred times as long.
     """
-    starters = find_starters(profile)
+    families = []
+    for starter in find_starters(profile):
+        # One that it is just starting bears its name until it is another program, or over.
+        with suppress(psutil.NoSuchProcess):
+            families.append(starter.children())
     try:
-        children = [child for starter in starters for child in starter.children()]
         named = [
-            child.pid for child in children if _name_given_by_pm2(child) == profile.application.process_name
+            child.pid
+            for child in chain.from_iterable(families)
+            if _name_given_by_pm2(child) == profile.application.process_name
         ]
     except psutil.AccessDenied:
         return None
-    return frozenset(named) if starters else None
+    return frozenset(named) if families else None
 
 
 def _name_given_by_pm2(process: psutil.Process) -> str | None:

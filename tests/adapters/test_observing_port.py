@@ -14,7 +14,7 @@ import pytest
 
 from deployments.sandbox import programs
 from tasks.observing_port import observe_port, port_of
-from tasks.own_processes import list_started_by_pm2
+from tasks.own_processes import find_starters, list_started_by_pm2
 from tasks.process_manager import observe_application
 from tasks.records.evidence import PortFacts, PortHolder
 from tasks.records.service import ServiceProfile
@@ -198,3 +198,20 @@ def test_what_pm2_started_under_the_services_name_is_what_pm2_says(
         assert said <= found
         stopped = profile.application.model_copy(update={"process_name": "nobody"})
         assert list_started_by_pm2(profile.model_copy(update={"application": stopped})) == frozenset()
+
+
+def test_a_daemon_that_is_over_when_its_children_are_asked_for_hides_no_others(
+    invoice: ServiceProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a moment, what a daemon is just starting bears the daemon's name."""
+    with subprocess.Popen(["sleep", "600"]) as started:
+        over = psutil.Process(started.pid)
+        started.kill()
+    living = find_starters(invoice)
+    said = {instance.pid for instance in observe_application.fn(invoice).instances}
+    monkeypatch.setattr("tasks.own_processes.find_starters", lambda _: [over, *living])
+    found = list_started_by_pm2(invoice)
+    assert found is not None
+    assert said <= found
+    monkeypatch.setattr("tasks.own_processes.find_starters", lambda _: [over])
+    assert list_started_by_pm2(invoice) is None

@@ -47,7 +47,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
         about = {"command": ["sleep", "600"], "pending": 0, **about}
         (tmp_path / f"{NAME}.json").write_text(json.dumps(about))
         application = example.application.model_copy(update={**named, "directory": tmp_path})
-        return example.model_copy(update={"application": application})
+        return example.model_copy(update={"application": application, "state_directory": tmp_path / "state"})
 
     yield make
     for file in tmp_path.glob("*.json"):
