@@ -6,6 +6,7 @@ from flows.decisions.cleanup_plan import (
     CleanupFacts,
     CleanupPlan,
     choose_cutoffs,
+    find_deadline,
     hold_as_today,
     list_grounds,
     plan_cleanup,
@@ -59,8 +60,10 @@ def apply_plan(
     grounds = list_grounds(profile.cleanup.rules, server.real, server.identify())
     if (drift := find_drift(plan, plan.model_copy(update={"rests_on": grounds}))) is not None:
         raise RefusedError(f"{profile.name}: {drift}")
+    # From now on: a person may have agreed to the plan hours after it was made.
+    deadline = find_deadline(read_clock(), profile.cleanup.stop_at, profile.zone)
     try:
-        finished = all(clean_rule(profile, work, journal, plan.deadline) for work in plan.rules)
+        finished = all(clean_rule(profile, work, journal, deadline) for work in plan.rules)
         return finish(profile, plan, journal), finished
     except RunbookError as error:
         raise RunbookError(f"{error} {_finish_after_failure(profile, plan, journal)}") from error

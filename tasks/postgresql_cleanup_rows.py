@@ -10,7 +10,7 @@ from psycopg import sql
 
 from tasks.copy_lines import read_field, split_line
 from tasks.errors import SourceError, UnreachableError
-from tasks.postgresql_cleanup_table import CleanupTable, expired, held, required_table
+from tasks.postgresql_cleanup_table import CleanupTable, expired, has_policies, held, required_table
 from tasks.records.data_care import CleanupRule
 from tasks.records.figures import shorten
 
@@ -169,20 +169,15 @@ def insert(
 ) -> tuple[int, list[bytes]]:
     """Insert rows; return how many, and those that another row stands in the way of.
 
-    COPY gives identity columns the values of its lines. Each half of rows that do not all fit is tried anew.
+    Each half of rows that do not all fit is tried anew.
     """
     if not lines:
         return 0, []
     adjust(connection, longest)
-    query = sql.SQL("COPY {} ({}) FROM STDIN").format(
-        table.identifier, sql.SQL(", ").join(map(sql.Identifier, columns))
-    )
     try:
-        with connection.cursor() as cursor:
-            with cursor.copy(query) as copy:
-                copy.write(b"".join(line + _LINE_END for line in lines))
-            connection.commit()
-            return cursor.rowcount, []
+        inserted = _copy_in(connection, table, columns, lines)
+        connection.commit()
+        return inserted, []
     except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation):
         connection.rollback()
     if len(lines) == 1:
@@ -191,6 +186,32 @@ def insert(
     first, first_taken = insert(connection, table, columns, lines[:middle], longest)
     second, second_taken = insert(connection, table, columns, lines[middle:], longest)
     return first + second, first_taken + second_taken
+
+
+def _copy_in(
+    connection: psycopg.Connection, table: CleanupTable, columns: Sequence[str], lines: Sequence[bytes]
+) -> int:
+    """Insert rows with the values of their lines, identity columns as well; return how many.
+
+    PostgreSQL has no COPY into a table whose policies apply to us: there the rows take a way round.
+    """
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    target = sql.Composed([table.identifier])
+    policed = has_policies(connection, table)
+    if policed:
+        target = sql.Composed([sql.Identifier("pg_temp", "runbooks_restored")])
+        likeness = sql.SQL("CREATE TEMPORARY TABLE {} ON COMMIT DROP AS SELECT {} FROM {} LIMIT 0")
+        connection.execute(likeness.format(sql.Identifier("runbooks_restored"), names, table.identifier))
+    with connection.cursor() as cursor:
+        with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(target, names)) as copy:
+            copy.write(b"".join(line + _LINE_END for line in lines))
+        if policed:
+            cursor.execute(
+                sql.SQL("INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {}").format(
+                    table.identifier, names, names, target
+                )
+            )
+        return cursor.rowcount
 
 
 def name_row(table: CleanupTable, columns: Sequence[str], line: bytes) -> str:

@@ -1,7 +1,7 @@
 # what comes from outside is put together as identifiers and literals by psycopg
 """A table that is cleaned up: found by its name, its key and columns, and why deleting there may do harm."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from psycopg import sql
 from tasks.errors import ConfigurationError, SourceError
 from tasks.postgresql_catalog import list_tables
 from tasks.records.data_care import CleanupRule
+from tasks.records.figures import say_count
 
 _TIMES = {"date", "timestamp without time zone", "timestamp with time zone"}
 _ORDINARY = "r"
@@ -52,6 +53,7 @@ _RULES = "SELECT rulename FROM pg_rewrite WHERE ev_class = %s AND ev_type = '4' 
 _TRIGGERS = """
     SELECT tgname FROM pg_trigger
     WHERE tgrelid = %s AND NOT tgisinternal AND tgenabled IN ('O', 'A') AND tgtype & 8 <> 0 ORDER BY 1"""
+_HEIRS = "SELECT count(*) FROM pg_inherits WHERE inhparent = %s"
 _POLICIES = "SELECT current_user WHERE row_security_active(%s::oid)"
 
 
@@ -142,6 +144,7 @@ def list_obstacles(connection: psycopg.Connection, table: CleanupTable) -> tuple
     rules = connection.execute(_RULES, (table.oid,)).fetchall()
     return (
         *((problem,) if problem else ()),
+        *_find_heirs(connection, table),
         *(
             f"Deleting from {table} {_ACTIONS[action]}, in {other} (foreign key {constraint}), and no "
             "archive has that: make it ON DELETE RESTRICT, and clean that table by a rule before this one."
@@ -178,6 +181,20 @@ def list_cautions(connection: psycopg.Connection, table: CleanupTable) -> tuple[
             for (user,) in policies
         ),
     )
+
+
+def has_policies(connection: psycopg.Connection, table: CleanupTable) -> bool:
+    """Do policies of row-level security apply to us there?"""
+    return bool(connection.execute(_POLICIES, (table.oid,)).fetchall())
+
+
+def _find_heirs(connection: psycopg.Connection, table: CleanupTable) -> Iterator[str]:
+    ((heirs,),) = connection.execute(_HEIRS, (table.oid,)).fetchall()
+    if heirs:
+        yield (
+            f"What looks like rows of {table} is in {say_count(heirs, 'table')} that inherit from it, and "
+            "nothing of those would go: name each of them in a rule of its own."
+        )
 
 
 def _find_key_problem(table: CleanupTable) -> str | None:

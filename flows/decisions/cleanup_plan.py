@@ -33,13 +33,12 @@ class CleanupFacts:
 
 
 class CleanupPlan(RunbookPlan):
-    """The plan, with the rules to apply, why others are not applied, and when the run has to end."""
+    """The plan, with the rules to apply, and why others are not applied."""
 
     rules: tuple[RuleToClean, ...]
     facts: tuple[RuleFacts, ...]
     refused: tuple[str, ...]
     warnings: tuple[str, ...]
-    deadline: datetime | None
 
 
 def choose_cutoffs(rules: Iterable[CleanupRule], now: datetime) -> dict[str, datetime]:
@@ -91,7 +90,6 @@ def plan_cleanup(profile: ServiceProfile, facts: CleanupFacts) -> CleanupPlan:
         facts=facts.rules,
         refused=tuple(f"{name}: {reason}" for name, reason in refusals.items() if reason is not None),
         warnings=tuple(warning for rule, found in pairs for warning in _list_warnings(rule, found)),
-        deadline=find_deadline(facts.now, profile.cleanup.stop_at, profile.zone),
     )
 
 
@@ -159,7 +157,7 @@ def _list_refusals(rule: CleanupRule, found: RuleFacts, cutoff: datetime) -> Ite
     if found.index is None and found.entries > MOST_WITHOUT_INDEX:
         yield (
             f"no index of {source} begins with {field}, and every batch would read all of its "
-            f"{found.entries:,} entries: add {{source: {source}, keys: {{{field}: 1}}}} to the profile's "
+            f"{found.entries:,} entries: add {{source: {source}, key: {{{field}: 1}}}} to the profile's "
             "indexes and run ensure-indexes."
         )
     if found.newest is not None and found.newest < cutoff and found.expired and not rule.may_empty:
@@ -171,6 +169,11 @@ def _list_refusals(rule: CleanupRule, found: RuleFacts, cutoff: datetime) -> Ite
 
 def _list_warnings(rule: CleanupRule, found: RuleFacts) -> Iterator[str]:
     yield from (f"{rule.name}: {caution}" for caution in found.cautions)
+    if rule.legal_hold is not None and found.expired and not found.held:
+        yield (
+            f"{rule.name}: its legal_hold keeps nothing of what has expired: if that is not as it should be, "
+            "a field or a value in it is misspelt."
+        )
     if found.index is None and 0 < found.entries <= MOST_WITHOUT_INDEX:
         yield (
             f"{rule.name}: no index of {rule.source} begins with {rule.time_field}; its "

@@ -1,8 +1,9 @@
 """What every section of a service profile is: frozen, and without a field that nobody knows."""
 
-from typing import Annotated
+from datetime import time, timedelta
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 # Names a secret without holding it: a variable, a private file, or a Prefect Secret block.
 Reference = Annotated[str, Field(pattern=r"^(env|file|block):.+$")]
@@ -12,3 +13,17 @@ class Section(BaseModel):
     """A part of a service profile."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _demand_a_unit(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse numbers, which pydantic takes for seconds: ``older_than: 365`` would keep six minutes."""
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        kinds = {annotation, *get_args(annotation)}
+        is_number = isinstance(value, int | float)
+        if timedelta in kinds and (is_number or (isinstance(value, str) and "P" not in value[:2])):
+            raise ValueError("a duration has its unit: P365D for 365 days, PT90S for 90 seconds")
+        # YAML reads 10:30 as sixty times ten and thirty.
+        if time in kinds and is_number:
+            raise ValueError("a time of day is written in quotes: '10:30'")
+        return value

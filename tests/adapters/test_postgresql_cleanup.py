@@ -281,6 +281,14 @@ def test_rows_that_a_policy_hides_are_a_caution(source: PostgresqlCleanup, url: 
     assert f"rows that its policies hide from {user} are not counted" in caution
 
 
+def test_a_table_whose_rows_are_in_others_that_inherit_from_it_is_an_obstacle(
+    source: PostgresqlCleanup, url: str
+) -> None:
+    execute(url, "CREATE TABLE parents_2019 () INHERITS (parents); CREATE INDEX ON parents_2019 (at)")
+    (obstacle,) = source.observe(rule("parents", "at"), CUTOFF).obstacles
+    assert obstacle.startswith("What looks like rows of public.parents is in 1 table that inherit")
+
+
 def test_an_index_that_does_not_begin_with_the_time_is_none(source: PostgresqlCleanup, url: str) -> None:
     execute(
         url,
@@ -487,6 +495,31 @@ def test_rows_that_refer_to_what_is_gone_do_not_come_back(source: PostgresqlClea
     execute(url, "DELETE FROM children; DELETE FROM parents")
     with pytest.raises(RefusedError, match="refer to others that are no longer there"):
         source.insert_missing("children", ("id", "parent", "at"), entries)
+
+
+def test_rows_come_back_to_a_table_whose_policies_apply_to_the_application(url: str) -> None:
+    user = f"tenant_{uuid.uuid4().hex[:8]}"
+    execute(
+        url,
+        "CREATE TABLE policed (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tags text[], at timestamptz);"
+        "INSERT INTO policed (tags, at) SELECT array[n::text, E'\\t\\\\', NULL], '2020-01-01'"
+        "    FROM generate_series(1, 6) n;"
+        "ALTER TABLE policed ENABLE ROW LEVEL SECURITY;"
+        f"CREATE ROLE {user} LOGIN PASSWORD 'lives'; GRANT ALL ON policed TO {user};"
+        f"CREATE POLICY own ON policed TO {user} USING (id < 6)",
+    )
+    before = rows(url, "SELECT policed.*::text FROM policed ORDER BY id")
+    tenant = PostgresqlCleanup(f"postgresql://{user}:lives@{url.rpartition('@')[2]}", url)
+    policed, columns = rule("policed", "at"), ("id", "tags", "at")
+    try:
+        entries = tenant.read_expired(policed, CUTOFF, 100, 1 << 20)
+        assert tenant.delete(policed, CUTOFF, entries) == 5
+        assert tenant.insert_missing("policed", columns, entries[:3]) == (3, ())
+        assert tenant.insert_missing("policed", columns, entries) == (2, ())
+        assert tenant.compare("policed", columns, entries) == (0, ())
+    finally:
+        execute(url, f"DROP OWNED BY {user}; DROP ROLE {user}")
+    assert rows(url, "SELECT policed.*::text FROM policed ORDER BY id") == before
 
 
 def test_a_table_that_lost_a_column_does_not_take_them_back(source: PostgresqlCleanup, url: str) -> None:

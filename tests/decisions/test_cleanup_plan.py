@@ -1,11 +1,13 @@
 """What a cleanup does and refuses: cutoffs, deadlines, wrong clocks, typos, missing indexes."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +23,7 @@ from flows.decisions.cleanup_plan import (
 )
 from flows.decisions.drift import find_drift
 from tasks.records.cleanup import AfterCleaning, CleanedRule, MonthOfExpired, RuleFacts
-from tasks.records.data_care import CleanupRule
+from tasks.records.data_care import CleanupRule, RecommendedIndex
 from tasks.records.service import ServiceProfile
 
 NOW = datetime(2026, 11, 22, 16, 30, 0, 123_456, tzinfo=UTC)
@@ -163,7 +165,7 @@ def test_a_deadline_is_of_the_same_night() -> None:
             {"index": None, "entries": MOST_WITHOUT_INDEX + 1},
             (
                 "no index of auditLogs begins with timestamp, and every batch would read all of its 10,001 "
-                "entries: add {source: auditLogs, keys: {timestamp: 1}} to the profile's indexes and run "
+                "entries: add {source: auditLogs, key: {timestamp: 1}} to the profile's indexes and run "
                 "ensure-indexes."
             ),
         ),
@@ -181,6 +183,23 @@ def test_a_rule_that_cannot_be_right_is_refused_in_words(changed: dict[str, Any]
     assert made.refused == (f"audit-log: {said}",)
     assert (made.rules, made.refusal) == ((), None)
     assert judge_cleanup(made, (), finished=True) == (f"Not applied: audit-log: {said}",)
+
+
+def test_the_index_that_is_advised_is_what_a_profile_takes() -> None:
+    (said,) = plan(index=None, entries=MOST_WITHOUT_INDEX + 1).refused
+    advised = re.search(r"add (\{.*\}) to the profile", said)
+    assert advised is not None
+    index = RecommendedIndex.model_validate(yaml.safe_load(advised[1]))
+    assert (index.source, index.key) == (LOG.source, {LOG.time_field: 1})
+
+
+def test_a_legal_hold_that_keeps_nothing_is_said() -> None:
+    held = LOG.model_copy(update={"legal_hold": {"organizationID": "ACME"}})
+    (warning,) = plan(held).warnings
+    assert warning.startswith("audit-log: its legal_hold keeps nothing of what has expired")
+    assert plan(held, held=1).warnings == ()
+    assert plan(held, months=()).warnings == ()
+    assert plan(LOG).warnings == ()
 
 
 def test_a_rule_that_is_refused_keeps_no_other_from_its_work() -> None:

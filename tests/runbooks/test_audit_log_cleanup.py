@@ -331,6 +331,21 @@ def test_at_its_hour_it_ends_with_the_part_under_way_and_says_what_is_left(
     log.must_have_archived(gone, before - gone)
 
 
+def test_a_plan_that_is_agreed_to_after_its_hour_is_applied_all_the_same(
+    log: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, old = log.entries(), log.old()
+    hour = datetime.now(log.ledger.profile.zone).replace(microsecond=0) + timedelta(seconds=4)
+    log.clean_by(RULE, stop_at=f"{hour:%H:%M:%S}")
+
+    def answer_late(*_: Any) -> None:
+        time.sleep(max(0.0, (hour - datetime.now(UTC)).total_seconds()))
+
+    monkeypatch.setattr("flows.audit_log_cleanup.approve", answer_late)
+    assert completed(log.clean()).startswith("ledger: 60 entries deleted by audit, ")
+    log.must_have_archived(old, before - old)
+
+
 # --- Something fails ---
 
 
