@@ -44,7 +44,7 @@ def _watch_counts(
             "pg_stat_statements was full and forgot its least used statements meanwhile: raise "
             "pg_stat_statements.max."
         )
-    _note_hidden(watched, after.hidden)
+    _note_hidden(watched, after.hidden, "statement")
     shapes = compare_statements(before.statements, after.statements, window.slow_milliseconds)
     return watched, shapes, {statement.identity: statement.text for statement in after.statements}
 
@@ -68,7 +68,7 @@ def _watch_activity(
     watched.notes.append(
         "What ran for less than half a second was seen by chance, and durations are lower bounds."
     )
-    _note_hidden(watched, most_hidden)
+    _note_hidden(watched, most_hidden, "session")
     texts: dict[str, str] = {}
     for statement in seen.values():
         query = read_running_statement(statement)
@@ -77,10 +77,10 @@ def _watch_activity(
     return watched, watched.collector.shapes(existing), texts
 
 
-def _note_hidden(watched: Watched, hidden: int) -> None:
+def _note_hidden(watched: Watched, hidden: int, what: str) -> None:
     if hidden:
         watched.notes.append(
-            f"The server does not show this user {say_count(hidden, 'statement')} of others: grant it the "
+            f"The server does not show this user {say_count(hidden, what)} of others: grant it the "
             "role pg_read_all_stats."
         )
 

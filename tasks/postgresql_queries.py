@@ -14,6 +14,7 @@ from psycopg.rows import class_row
 
 from tasks.credentials import resolve
 from tasks.environment_file import read_variable
+from tasks.errors import AccessDeniedError
 from tasks.postgresql import connect, parse_url
 from tasks.records.section import Reference
 from tasks.records.service import ServiceProfile
@@ -30,7 +31,11 @@ FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extnam
 # Since then it has these columns.
 _OLDEST_EXTENSION = [1, 8]
 _EVICTIONS_TOLD = [1, 9]
-_HIDDEN = "<insufficient privilege>"
+# Either setting makes that nothing is counted; a role and a database may have their own.
+_COUNTING_ENDED_BY = (("pg_stat_statements.track", "none", "top"), ("compute_query_id", "off", "auto"))
+_MAY_SEE = """
+SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') OR pg_has_role(current_user, %s, 'USAGE')
+"""
 _STATEMENTS = """
 SELECT userid || '.' || queryid AS identity, min(query) AS text, sum(calls)::bigint AS calls,
        sum(total_exec_time) AS milliseconds, max(max_exec_time) AS longest, sum(rows)::bigint AS rows,
@@ -40,12 +45,23 @@ FROM {} WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_databa
       AND queryid IS NOT NULL AND query IS NOT NULL
 GROUP BY userid, queryid
 """
+# What this user may not see has no more than its numbers.
+_HIDDEN_STATEMENTS = """
+SELECT count(*) FROM {} WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND queryid IS NULL
+"""
 _RUNNING = """
 SELECT pid || ' ' || query_start AS identity, query AS text,
        1000 * extract(epoch FROM clock_timestamp() - query_start)::float8 AS milliseconds
 FROM pg_stat_activity
 WHERE datname = current_database() AND state = 'active' AND backend_type = 'client backend'
       AND pid <> pg_backend_pid() AND query_start <= clock_timestamp() - %s * interval '1 millisecond'
+      AND application_name <> 'runbooks'
+"""
+# Nor is it told of these what they are and whether they are at work.
+_HIDDEN_SESSIONS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND usename IS NOT NULL AND backend_type IS NULL
       AND application_name <> 'runbooks'
 """
 _SIZES = """
@@ -82,7 +98,13 @@ class PostgresqlQueries:
 
     @contextmanager
     def _open(self) -> Generator[Connection]:
-        with connect(parse_url(resolve(self._admin_url), self._application.database)) as connection:
+        address = parse_url(resolve(self._admin_url), self._application.database)
+        with connect(address) as connection:
+            if connection.execute(_MAY_SEE, [self._application.user]).fetchone() != (True,):
+                raise AccessDeniedError(
+                    f"{address} does not show this user the application's statements: give the user of "
+                    "database.admin_url the role pg_read_all_stats."
+                )
             yield connection
 
     def find_why_not_counted(self) -> str:
@@ -102,7 +124,19 @@ class PostgresqlQueries:
                 return "the server does not load pg_stat_statements: name it in shared_preload_libraries"
             except psycopg.errors.InsufficientPrivilege:
                 return "its user may not read pg_stat_statements: grant it the role pg_read_all_stats"
-            return ""
+        return self._find_what_ended_counting()
+
+    def _find_what_ended_counting(self) -> str:
+        with connect(self._application) as connection:
+            for setting, value, wanted in _COUNTING_ENDED_BY:
+                # NULL where the server has no such setting.
+                found = connection.execute("SELECT current_setting(%s, true)", [setting]).fetchone()
+                if found == (value,):
+                    return (
+                        f"the server counts none of the application's statements while {setting} is {value}: "
+                        f"set it to {wanted}"
+                    )
+        return ""
 
     def count(self) -> Counted:
         """Return what was counted so far."""
@@ -111,13 +145,13 @@ class PostgresqlQueries:
             schema, version = found if found is not None else ("public", _OLDEST_EXTENSION)
             with connection.cursor(row_factory=class_row(Statement)) as cursor:
                 rows = cursor.execute(sql.SQL(_STATEMENTS).format(_relation(schema))).fetchall()
+            hidden = connection.execute(sql.SQL(_HIDDEN_STATEMENTS).format(_relation(schema))).fetchone()
             evicted = None
             if version >= _EVICTIONS_TOLD:
                 info = sql.Identifier(schema, "pg_stat_statements_info")
                 told = connection.execute(sql.SQL("SELECT dealloc FROM {}").format(info)).fetchone()
                 evicted = None if told is None else int(told[0])
-        shown = tuple(row for row in rows if row.text != _HIDDEN)
-        return Counted(statements=shown, hidden=len(rows) - len(shown), evicted=evicted)
+        return Counted(statements=tuple(rows), hidden=hidden[0] if hidden else 0, evicted=evicted)
 
     @contextmanager
     def follow(self) -> Generator["Activity"]:
@@ -144,11 +178,11 @@ class Activity:
         self._connection = connection
 
     def list_running(self, slow_milliseconds: int) -> tuple[tuple[RunningStatement, ...], int]:
-        """Return what has been at work for so long, and how many statements this user is not shown."""
+        """Return what has been at work for so long, and of how many sessions this user is shown nothing."""
         with self._connection.cursor(row_factory=class_row(RunningStatement)) as cursor:
             rows = cursor.execute(_RUNNING, [slow_milliseconds]).fetchall()
-        shown = tuple(row for row in rows if row.text and row.text != _HIDDEN)
-        return shown, len(rows) - len(shown)
+        hidden = self._connection.execute(_HIDDEN_SESSIONS).fetchone()
+        return tuple(row for row in rows if row.text), hidden[0] if hidden else 0
 
 
 def open_queries(profile: ServiceProfile) -> PostgresqlQueries:

@@ -48,11 +48,11 @@ def guard(ledger: Ledger) -> State[Any]:
 
 
 @contextmanager
-def querying(ledger: Ledger) -> Iterator[None]:
+def querying(ledger: Ledger, url: str = "") -> Iterator[None]:
     """Ask the database all the time for what it has no index for, with a value that nobody may see."""
     stopped = threading.Event()
     ask = _ask_mongodb if ledger.kind == "mongodb" else _ask_postgresql
-    thread = threading.Thread(target=ask, args=(ledger.database.url, stopped), daemon=True)
+    thread = threading.Thread(target=ask, args=(url or ledger.database.url, stopped), daemon=True)
     thread.start()
     try:
         yield
@@ -152,6 +152,81 @@ def test_what_postgresql_is_slow_at_is_told_with_plans_and_without_values(
     assert ("95th percentile is not measured" in page) is counts
     assert CANARY not in f"{state}{page}{caplog.text}"
     assert "4242" not in f"{page}{said}"
+
+
+@pytest.fixture
+def ledger_on_postgresql(ledgers: Ledgers) -> Ledger:
+    """A database whose statements are counted."""
+    ledger = ledgers.make("postgresql")
+    postgresql(ledger).execute("CREATE EXTENSION pg_stat_statements")
+    postgresql(ledger).grow(5000)
+    return ledger
+
+
+def postgresql(ledger: Ledger) -> PostgresqlDatabase:
+    assert isinstance(ledger.database, PostgresqlDatabase)
+    return ledger.database
+
+
+def administer_by(ledger: Ledger, url: str) -> None:
+    secret = ledger.folder / "admin-url"
+    secret.touch(mode=0o600)
+    secret.write_text(url)
+    ledger.change(database={"admin_url": f"file:{secret}"})
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_a_postgresql_user_who_does_not_see_the_application_is_refused(
+    ledger_on_postgresql: Ledger, counts: bool
+) -> None:
+    ledger = ledger_on_postgresql
+    if not counts:
+        postgresql(ledger).execute("DROP EXTENSION pg_stat_statements")
+    with postgresql(ledger).limited_role() as (role, url), querying(ledger):
+        administer_by(ledger, url)
+        assert failed(profile(ledger)).endswith(
+            "does not show this user the application's statements: give the user of database.admin_url the "
+            "role pg_read_all_stats."
+        )
+        postgresql(ledger).execute(f"GRANT pg_read_all_stats TO {role}")
+        assert "the worst (" in completed(profile(ledger, milliseconds=20))
+
+
+@pytest.mark.parametrize(("counts", "hidden"), [(True, r"\d+ statements?"), (False, r"\d+ sessions?")])
+def test_what_others_do_unseen_on_postgresql_is_noted(
+    ledger_on_postgresql: Ledger, counts: bool, hidden: str
+) -> None:
+    ledger = ledger_on_postgresql
+    if not counts:
+        postgresql(ledger).execute("DROP EXTENSION pg_stat_statements")
+    with postgresql(ledger).limited_role() as (role, url):
+        ledger.write_env(url)
+        administer_by(ledger, url)
+        with querying(ledger):
+            page = artifacts_of(profile(ledger))["profile-queries-queries-ledger"]
+            assert re.search(f"does not show this user {hidden} of others: grant it the role", page)
+            postgresql(ledger).execute(f"GRANT pg_read_all_stats TO {role}")
+            page = artifacts_of(profile(ledger))["profile-queries-queries-ledger"]
+            assert "does not show this user" not in page
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "wanted"),
+    [("pg_stat_statements.track", "none", "top"), ("compute_query_id", "off", "auto")],
+)
+def test_where_postgresql_counts_nothing_of_the_application_it_is_seen_at_work(
+    ledger_on_postgresql: Ledger, setting: str, value: str, wanted: str
+) -> None:
+    ledger = ledger_on_postgresql
+    with postgresql(ledger).limited_role() as (role, url):
+        postgresql(ledger).execute(f"ALTER ROLE {role} SET {setting} = '{value}'")
+        ledger.write_env(url)
+        with querying(ledger, url):
+            state = profile(ledger, milliseconds=20)
+    assert "SELECT pg_sleep(?) FROM grown" in completed(state)
+    page = artifacts_of(state)["profile-queries-queries-ledger"].replace("\\", "")
+    assert f"as the server counts none of the application's statements while {setting} is {value}" in page
+    assert f": set it to {wanted}" in page
 
 
 def test_a_dry_run_touches_nothing(ledger_on_mongodb: Ledger) -> None:
