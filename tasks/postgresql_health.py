@@ -14,7 +14,7 @@ from tasks.environment_file import read_variable
 from tasks.errors import AccessDeniedError, RunbookError, SourceError
 from tasks.postgresql import Address, connect, parse_url
 from tasks.postgresql_limits import Limits, limited
-from tasks.postgresql_sessions import list_groups, list_sessions, require_monitor
+from tasks.postgresql_sessions import IS_CLIENT, list_groups, list_sessions, require_monitor
 from tasks.records.database_health import (
     CacheReads,
     Connections,
@@ -50,11 +50,11 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'
 """
-_LIMIT = """
-SELECT (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
+_LIMIT = f"""
+SELECT (SELECT count(*) FROM pg_stat_activity WHERE {IS_CLIENT}),
        current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
            - coalesce(current_setting('reserved_connections', true), '0')::int
-"""
+"""  # noqa: S608  nothing in it comes from outside
 _HERE = """
 SELECT current_setting('data_directory'), pg_backend_pid(), extract(epoch FROM backend_start)::float8
 FROM pg_stat_activity WHERE pid = pg_backend_pid()
@@ -64,7 +64,7 @@ _REPLICAS = f"""
 SELECT coalesce(nullif(application_name, ''), client_addr::text, 'a replica'), state,
        CASE WHEN replay_lsn >= {_WRITTEN} THEN 0 ELSE extract(epoch FROM replay_lag) END::float8
 FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup' ORDER BY 1
-"""  # noqa: S608  nothing in it comes from outside
+"""  # noqa: S608  likewise
 _SLOTS = f"""
 SELECT slot_name, active, greatest(coalesce(pg_wal_lsn_diff({_WRITTEN}, restart_lsn), 0), 0)::bigint,
        coalesce(to_jsonb(s) ->> 'wal_status' = 'lost', false)

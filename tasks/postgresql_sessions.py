@@ -21,11 +21,16 @@ _COMMANDS = re.compile(
     "|SELECT|SET|SHOW|START|TRUNCATE|UPDATE|VACUUM|VALUES|WITH"
 )
 _MAY_SEE_OTHERS = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
-_GROUPS = """
-SELECT coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, 'not shown'), count(*)
-FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
-GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT %s
+# Who does not see others' sessions sees whose they are, but not of which type: the server's own have no user
+# or no database.
+IS_CLIENT = """
+(backend_type = 'client backend' OR backend_type IS NULL AND usename IS NOT NULL AND datname IS NOT NULL)
 """
+_GROUPS = f"""
+SELECT coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, 'not shown'), count(*)
+FROM pg_stat_activity WHERE {IS_CLIENT} AND pid <> pg_backend_pid()
+GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3 LIMIT %s
+"""  # noqa: S608  nothing in it comes from outside
 # Of another database only who holds up ours is told: a wait there is no trouble of this service.
 _ACTIVITY = """
 SELECT pid, usename, application_name, state, upper(substring(ltrim(query) from '^[A-Za-z]+')),
@@ -92,7 +97,7 @@ def require_monitor(connection: Connection) -> None:
 
 def list_groups(connection: Connection) -> tuple[ConnectionGroup, ...]:
     """Return the connections by user, application and state, the largest group first."""
-    rows = connection.execute(_GROUPS, [_MOST_GROUPS])
+    rows = connection.execute(_GROUPS.encode(), [_MOST_GROUPS])
     return tuple(
         ConnectionGroup(user=user, application=application, state=state, number=number)
         for user, application, state, number in rows

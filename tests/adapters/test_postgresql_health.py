@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -205,25 +205,40 @@ def test_a_replication_slot_that_nobody_uses_is_named_with_what_it_holds(patient
     assert slot.held_bytes > 0
 
 
-def test_what_this_user_may_not_see_is_not_known_and_the_rest_is(
-    patient: Patient, propertypulse: ServiceProfile, tmp_path: Path
-) -> None:
+@pytest.fixture
+def narrow(patient: Patient, propertypulse: ServiceProfile, tmp_path: Path) -> Iterator[ServiceProfile]:
+    """The profile of a service whose administrator does not see what others do."""
     role = sql.Identifier(patient.name)
     with patient.connect() as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'narrow'").format(role))
     parts = parse_url(patient.admin)
-    narrow = f"postgresql://{patient.name}:narrow@{parts.host}:{parts.port}/{patient.name}"
-    try:
-        profile = make_profile(propertypulse, tmp_path, narrow, narrow)
-        health = observe_postgresql.fn(profile, NOW)
-    finally:
-        with patient.connect() as connection:
-            connection.execute(sql.SQL("DROP ROLE {}").format(role))
+    url = f"postgresql://{patient.name}:narrow@{parts.host}:{parts.port}/{patient.name}"
+    yield make_profile(propertypulse, tmp_path, url, url)
+    with patient.connect() as connection:
+        connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
+def test_what_this_user_may_not_see_is_not_known_and_the_rest_is(narrow: ServiceProfile) -> None:
+    health = observe_postgresql.fn(narrow, NOW)
     unknown = {name for name, value in health if isinstance(value, Unknown)}
     assert unknown == {"disk", "sessions", "replication"}
     for name in unknown:
         why = getattr(health, name).why
         assert why.endswith(": give the user of database.admin_url the role pg_monitor."), why
+
+
+def test_connections_are_counted_also_by_a_user_who_does_not_see_what_others_do(
+    patient: Patient, narrow: ServiceProfile
+) -> None:
+    with ExitStack() as pool:
+        for _ in range(9):
+            pool.enter_context(patient.connect("pool-of-nine"))
+        found = observe_postgresql.fn(narrow, NOW).connections
+    assert isinstance(found, Connections)
+    (seen,) = [group for group in found.groups if group.application == "pool-of-nine"]
+    assert (seen.user, seen.state, seen.number) == ("postgres", "not shown", 9)
+    assert found.current >= 10
+    assert all(group.user for group in found.groups), "the server's own processes are no clients"
 
 
 def test_a_look_that_hangs_does_not_lose_the_others(
