@@ -37,7 +37,8 @@ SELECT pid, usename, application_name, state, upper(substring(ltrim(query) from 
        extract(epoch FROM clock_timestamp() - state_change)::float8,
        extract(epoch FROM clock_timestamp() - xact_start)::float8,
        CASE WHEN wait_event_type = 'Lock' AND datname = current_database() THEN pg_blocking_pids(pid)
-            ELSE '{}' END
+            ELSE '{}' END,
+       backend_type = 'autovacuum worker'
 FROM pg_stat_activity
 WHERE backend_type IN ('client backend', 'autovacuum worker') AND pid <> pg_backend_pid()
 """
@@ -52,10 +53,11 @@ _PREPARED = """
 SELECT gid, owner, database, extract(epoch FROM clock_timestamp() - prepared)::float8
 FROM pg_prepared_xacts ORDER BY prepared
 """
+# No vacuum waits for another one, however long that takes.
 _OLDEST = """
 SELECT age, holder FROM (
     SELECT age(backend_xmin), 'session ' || pid FROM pg_stat_activity
-    WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
+    WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid() AND backend_type <> 'autovacuum worker'
     UNION ALL SELECT age(xmin), 'replication slot ' || slot_name FROM pg_replication_slots
     WHERE xmin IS NOT NULL
     UNION ALL SELECT age(transaction), 'prepared transaction ' || gid FROM pg_prepared_xacts
@@ -75,6 +77,7 @@ class _Activity:
     state_seconds: float | None
     transaction_seconds: float | None
     blockers: list[int]
+    is_autovacuum: bool
 
     def as_session(self, seconds: float | None) -> Session:
         """Return it without its values."""
@@ -114,7 +117,12 @@ def list_sessions(connection: Connection) -> Sessions:
     waiting = {pid: (relation, seconds) for pid, relation, seconds in connection.execute(_WAITING)}
     oldest = connection.execute(_OLDEST).fetchone() or (0, "")
     idle = [found for found in activity.values() if (found.state or "").startswith("idle in transaction")]
-    in_transaction = [found for found in activity.values() if found.transaction_seconds is not None]
+    # Autovacuum may take a day, and whoever ends it lets it begin anew.
+    in_transaction = [
+        found
+        for found in activity.values()
+        if found.transaction_seconds is not None and not found.is_autovacuum
+    ]
     return Sessions(
         blocked=tuple(
             _describe_wait(found, activity, *waiting.get(found.pid, (None, None)))

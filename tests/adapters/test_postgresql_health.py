@@ -191,6 +191,48 @@ def test_a_session_that_is_idle_in_a_transaction_is_named_with_how_long(patient:
     assert found.oldest_snapshot_holder
 
 
+@contextmanager
+def autovacuuming(patient: Patient) -> Iterator[int]:
+    """A worker of autovacuum that takes minutes for a table, unless somebody needs the table."""
+    slowly = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1"
+    at_once = "autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0"
+    worker = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND query LIKE 'autovacuum: VACUUM%%heavy'"
+    with patient.connect("watcher") as watcher:
+        watcher.execute(f"CREATE TABLE heavy (id int, filler text) WITH ({slowly}, {at_once})".encode())
+        watcher.execute("INSERT INTO heavy SELECT n, repeat('x', 1000) FROM generate_series(1, 5000) n")
+        watcher.execute("DELETE FROM heavy WHERE id % 2 = 0")
+        watcher.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+        watcher.execute("SELECT pg_reload_conf()")
+        try:
+            wait_until(lambda: watcher.execute(worker, [patient.name]).fetchone() is not None)
+            ((pid,),) = watcher.execute(worker, [patient.name]).fetchall()
+            yield pid
+        finally:
+            watcher.execute("ALTER SYSTEM RESET autovacuum_naptime")
+            watcher.execute("SELECT pg_reload_conf()")
+
+
+def test_nobody_is_told_to_end_autovacuum_however_long_it_takes(patient: Patient) -> None:
+    with autovacuuming(patient) as worker, patient.connect() as connection:
+        for _ in range(3):
+            connection.execute("SELECT pg_current_xact_id()")
+        found = sessions_of(patient.observe())
+        assert f"session {worker}" not in {one.identity for one in found.working}
+        assert found.oldest_snapshot_holder != f"session {worker}"
+
+
+def test_autovacuum_is_named_where_somebody_waits_for_it(patient: Patient) -> None:
+    with patient.connect() as connection:
+        # By then the server would end the worker for the sake of who waits.
+        connection.execute(
+            sql.SQL("ALTER DATABASE {} SET deadlock_timeout = '1min'").format(sql.Identifier(patient.name))
+        )
+    with autovacuuming(patient) as worker, waiting(patient, "ALTER TABLE heavy ADD note text") as waiter:
+        blocked = {wait.session.identity: wait for wait in sessions_of(patient.observe()).blocked}
+    (by,) = blocked[f"session {waiter}"].by
+    assert (by.identity, by.who) == (f"session {worker}", "the server itself")
+
+
 def test_a_replication_slot_that_nobody_uses_is_named_with_what_it_holds(patient: Patient) -> None:
     with patient.connect() as connection:
         connection.execute("SELECT pg_create_physical_replication_slot('left_over', true)")
