@@ -32,7 +32,7 @@ _KEY_COLUMNS = """
     WHERE i.indrelid = %s::oid AND i.indisprimary AND a.attnum = ANY (i.indkey)
     ORDER BY array_position(i.indkey::int2[], a.attnum)"""
 # An index's default operator class and collation are those of its column; NULLS go last when ascending and
-# first when descending.
+# first when descending. An expression's own collation is not told: it is taken for the database's (100).
 _KEYS = """
     SELECT array_agg(ARRAY[
         coalesce(a.attname::text, pg_get_indexdef(i.indexrelid, k, true)),
@@ -40,7 +40,7 @@ _KEYS = """
              WHEN i.indoption[k - 1] & 1 = 1 THEN '-1' ELSE '1' END,
         concat_ws(', ',
             CASE WHEN NOT o.opcdefault THEN o.opcname::text END,
-            CASE WHEN i.indcollation[k - 1] NOT IN (0, coalesce(a.attcollation, i.indcollation[k - 1]))
+            CASE WHEN i.indcollation[k - 1] NOT IN (0, coalesce(a.attcollation, 100))
                  THEN 'collation ' || l.collname END,
             CASE WHEN m.amname = 'btree' AND i.indoption[k - 1] IN (1, 2)
                  THEN 'NULLS ' || CASE WHEN i.indoption[k - 1] = 2 THEN 'FIRST' ELSE 'LAST' END END)

@@ -34,6 +34,7 @@ CREATE TABLE "Mixed" (
     "userId" int PRIMARY KEY, "E mail" text, born date, body text, code text UNIQUE, held int NOT NULL);
 CREATE INDEX "Odd ""Name" ON "Mixed" ("E mail" DESC, born);
 CREATE INDEX expression ON "Mixed" (lower("E mail"), born DESC);
+CREATE INDEX collated_expression ON "Mixed" (lower("E mail") COLLATE "C", born DESC);
 CREATE INDEX partial ON "Mixed" (born) WHERE body IS NOT NULL;
 CREATE INDEX covering ON "Mixed" (born) INCLUDE (body, code);
 CREATE INDEX pattern ON "Mixed" ("E mail" text_pattern_ops);
@@ -128,6 +129,12 @@ def test_every_kind_of_postgresql_index_is_listed_as_it_is(postgresql: Postgresq
         ("Mixed", "Mixed_code_key", (("code", "1"),), ""),
         ("Mixed", 'Odd "Name', (("E mail", "-1"), ("born", "1")), ""),
         ("Mixed", "expression", (('lower("E mail")', "1"), ("born", "-1")), ""),
+        (
+            "Mixed",
+            "collated_expression",
+            (('lower("E mail")', "1"), ("born", "-1")),
+            'lower("E mail") collation C',
+        ),
         ("Mixed", "partial", (("born", "1"),), "WHERE body IS NOT NULL"),
         ("Mixed", "covering", (("born", "1"),), "INCLUDE (body, code)"),
         ("Mixed", "pattern", (("E mail", "1"),), "E mail text_pattern_ops"),
