@@ -26,6 +26,9 @@ _CHUNK_BYTES = 1 << 20
 _PIPE_BYTES = 1 << 20
 # Of what a program says, the end is kept: that is where it says why it gave up.
 _SAID_BYTES = 1 << 16
+# An error as the server and the programs mark it, and what both say besides.
+_ERROR = re.compile(r"\b(ERROR|FATAL|PANIC|error|fatal):")
+_BESIDES = re.compile(r"(\S+: )?(WARNING|NOTICE|DETAIL|HINT|CONTEXT):", re.IGNORECASE)
 # What the programs say, which kind of error it is, and our sentence; the first that fits.
 _BY_WORDS: tuple[tuple[re.Pattern[str], type[RunbookError], str], ...] = (
     (
@@ -165,8 +168,7 @@ def find_client(program: str, directory: Path | None) -> str:
 
 
 def _judge(program: str, address: Address | None, returncode: int, said: str) -> RunbookError:
-    lines = [line for line in said.splitlines() if line.strip()]
-    reason = lines[0].removesuffix(".") if lines else f"it ended with code {returncode} and said nothing"
+    reason = _find_reason(said) or f"it ended with code {returncode} and said nothing"
     where = str(address) if address else "the dump"
     for pattern, kind, sentence in _BY_WORDS:
         if (found := pattern.search(said)) is not None:
@@ -179,3 +181,12 @@ def _judge(program: str, address: Address | None, returncode: int, said: str) ->
                 )
             )
     return SourceError(f"{program} failed on {where}: {reason}.")
+
+
+def _find_reason(said: str) -> str:
+    """Return the first line that is an error, or else the last that is none of what is said besides."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    telling = [line for line in lines if not _BESIDES.match(line)]
+    errors = [line for line in telling if _ERROR.search(line)]
+    found = [*errors[:1], *telling[-1:], *lines[:1], ""]
+    return found[0].removesuffix(".")
