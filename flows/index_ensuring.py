@@ -63,7 +63,7 @@ def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
 
 def apply_plan(profile: ServiceProfile, plan: IndexPlan, journal: Journal) -> tuple[StepOutcome, ...]:
     """Do what the plan says, one index after another; one that fails does not keep the others from it."""
-    ground = describe_ground(profile, observe_indexes(profile))
+    ground = describe_ground(profile, observe_indexes(profile), plan.steps)
     if (drift := find_drift(plan, plan.model_copy(update={"rests_on": ground}))) is not None:
         raise RefusedError(f"{profile.name}: {drift}")
     outcomes = tuple(_apply_steps(profile, plan, journal))

@@ -86,7 +86,7 @@ def plan_indexes(
         service=profile.name,
         summary=_summarize(verdicts, superfluous, steps),
         acts=tuple(_describe_step(step, kind, observed) for step in steps),
-        rests_on=describe_ground(profile, observed),
+        rests_on=describe_ground(profile, observed, steps),
         refusal=_find_refusal(profile, steps, examined),
         kind=kind,
         verdicts=tuple(verdicts),
@@ -95,16 +95,26 @@ def plan_indexes(
     )
 
 
-def describe_ground(profile: ServiceProfile, observed: ObservedIndexes) -> dict[str, str]:
-    """Return what a plan rests on: which indexes there are where it changes some."""
-    return {
+def describe_ground(
+    profile: ServiceProfile, observed: ObservedIndexes, steps: Iterable[IndexStep]
+) -> dict[str, str]:
+    """Return what a plan rests on: which indexes there are where it builds, and each one that it drops."""
+    rests = {
         f"indexes of {source}": ", ".join(
-            f"{index.name}{'' if index.is_valid else ' (invalid)'}"
-            for index in observed.indexes
-            if index.source == source
+            f"{index.name}{_say_invalid(index)}" for index in observed.indexes if index.source == source
         )
         for source in sorted({wanted.source for wanted in profile.indexes} & set(observed.sources))
     }
+    going = {(step.source, step.name) for step in steps if step.what == "drop"}
+    return rests | {
+        f"{index.source}/{index.name}": f"{index.definition}{_say_invalid(index)}"
+        for index in observed.indexes
+        if (index.source, index.name) in going
+    }
+
+
+def _say_invalid(index: IndexFacts) -> str:
+    return "" if index.is_valid else " (invalid)"
 
 
 def _judge_all(

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.decisions.drift import find_drift
 from flows.decisions.index_judgement import GOOD, TO_BUILD, judge_index
 from flows.decisions.index_naming import name_index, say_drop
-from flows.decisions.index_plan import IndexPlan, find_builds, plan_indexes
+from flows.decisions.index_plan import IndexPlan, describe_ground, find_builds, plan_indexes
 from tasks.profiles import read_profile
 from tasks.records.data_care import RecommendedIndex
 from tasks.records.indexes import BuildFacts, DuplicateValue, IndexFacts, ObservedIndexes
@@ -224,6 +225,31 @@ def test_a_plan_rests_on_the_indexes_of_what_it_changes() -> None:
         observe(index("a"), index("b", source="auditLogs"), index("c", "left", is_valid=False)), want("d")
     )
     assert found.rests_on == {"indexes of users": "there, left (invalid)"}
+
+
+OLD = index("b", "old", source="auditLogs", definition="CREATE INDEX old ON auditLogs (b)")
+
+
+@pytest.mark.parametrize(
+    ("now", "is_refused"),
+    [
+        ([OLD], False),
+        # How large it is and how often it is used, moves.
+        ([OLD.model_copy(update={"bytes": 9, "uses": 4})], False),
+        ([OLD, index("z", "newer", source="auditLogs")], False),
+        ([OLD.model_copy(update={"definition": "CREATE INDEX old ON auditLogs (c)"})], True),
+        ([OLD.model_copy(update={"is_valid": False})], True),
+        ([], True),
+    ],
+)
+def test_a_plan_rests_on_what_it_drops_being_the_same_wherever_it_is(
+    now: list[IndexFacts], is_refused: bool
+) -> None:
+    made = plan(observe(OLD), want("a"), drop=True)
+    ground = describe_ground(recommend(want("a")), observe(*now), made.steps)
+    drift = find_drift(made, made.model_copy(update={"rests_on": ground}))
+    assert (drift is not None) == is_refused
+    assert "auditLogs/old was CREATE INDEX old ON auditLogs (b) and is" in (drift or "") or not is_refused
 
 
 def test_a_name_that_would_be_cut_or_is_taken_becomes_another_one() -> None:

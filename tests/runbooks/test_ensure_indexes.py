@@ -153,6 +153,31 @@ def test_a_superfluous_index_goes_only_when_it_is_asked_for_and_approved(
     assert events(ledger) == ["rejected", "approved", "began", "finished"]
 
 
+@pytest.mark.parametrize("recommended", [WANTED[0], WANTED[2]], ids=["elsewhere", "beside it"])
+def test_an_index_that_is_made_anew_while_the_plan_waits_stays_wherever_the_profile_recommends_some(
+    ledger: Ledger, recommended: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recommend(ledger, recommended, only=True)
+    name = superfluous(ledger)
+
+    def make_anew_and_agree(*_: Any, **__: Any) -> None:
+        if isinstance(ledger.database, MongodbDatabase):
+            ledger.database.database["entries"].drop_index(name)
+            ledger.database.database["entries"].create_index("t", name=name)
+        else:
+            cast("PostgresqlDatabase", ledger.database).execute(
+                f"DROP INDEX {name}; CREATE INDEX {name} ON entries (amount)"
+            )
+
+    monkeypatch.setattr("flows.ensure_indexes.approve", make_anew_and_agree)
+    before = listing(ledger)
+    said = failed(ensure(ledger, drop_superfluous=True))
+    assert f"What the plan rests on has changed since it was shown: entries/{name} was" in said
+    assert listing(ledger).keys() == before.keys()
+    assert listing(ledger)[name].key == ((("t" if ledger.kind == "mongodb" else "amount"), "1"),)
+    assert list_open_journals(ledger.profile) == ()
+
+
 def test_where_nobody_can_be_asked_nothing_is_dropped(
     ledgers: Ledgers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
