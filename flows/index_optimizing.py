@@ -5,7 +5,7 @@ from typing import Final
 
 from flows.decisions.database_upkeep import Limits
 from flows.decisions.drift import find_drift
-from flows.decisions.index_findings import Examined, examine, find_leftovers, list_findings
+from flows.decisions.index_findings import Examined, examine, is_leftover, list_findings
 from flows.decisions.index_optimization import (
     RUNBOOK,
     OptimizationPlan,
@@ -19,8 +19,13 @@ from tasks.history import Measurement, read_history, record_measurement
 from tasks.index_care_rendering import publish_index_care
 from tasks.journal import Journal
 from tasks.mutation import read_begun_plan, refuse_half_done, settling
-from tasks.opening_index_care import end_own_work, observe_index_care, take_care
-from tasks.records.index_care import CareAct, DoneAct, Finding, IndexUseFacts
+from tasks.opening_index_care import (
+    end_own_work,
+    list_invalid_indexes,
+    observe_index_care,
+    take_care,
+)
+from tasks.records.index_care import CareAct, DoneAct, Finding, IndexUseFacts, name_index
 from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
 
@@ -72,13 +77,11 @@ def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
 
 def _find_left(profile: ServiceProfile, plan: OptimizationPlan) -> tuple[CareAct, ...]:
     """Return how to drop what rebuilds left, and what the plan was dropping and came half to."""
-    facts = observe_index_care(profile)
     going = {act.key for act in plan.steps if act.kind == "drop"}
-    left = find_leftovers(facts)
     return tuple(
         CareAct(kind="remove", source=index.source, name=index.name, bytes=index.bytes)
-        for index in facts.indexes
-        if index in left or (f"{index.source}/{index.name}" in going and not index.is_valid)
+        for index in list_invalid_indexes(profile)
+        if is_leftover(index) or name_index(index) in going
     )
 
 
@@ -94,9 +97,10 @@ def apply_plan(
         problem = ""
         try:
             take_care(profile, act)
-        except UnreachableError:
-            raise
         except RunbookError as error:
+            # One member is away: the others are not, and a compact that it had begun leaves nothing.
+            if isinstance(error, UnreachableError) and not act.member:
+                raise
             problem = str(error)
         journal.write("failed" if problem else "done", key=act.key, member=act.member)
         done.append(DoneAct(act=act, problem=problem))

@@ -9,6 +9,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from tasks.credentials import resolve
+from tasks.errors import UnreachableError
 from tasks.mongodb import Client, address_member, connect, database_of
 from tasks.mongodb_index_listing import list_collections, list_indexes
 from tasks.records.index_care import CareAct, CollectionSpace, IndexCareFacts, IndexUseFacts
@@ -47,15 +48,24 @@ class MongodbIndexCare:
             use = _observe_use(client, client[self._database])
             hello = client.admin.command("hello")
             reason = _find_why_not_compacted(client, hello)
-        members = [] if reason else [*hello.get("hosts", ()), *hello.get("passives", ())]
+        members = [*hello.get("hosts", ()), *hello.get("passives", ())] or [""]
+        asked = {member: self._ask(url, member) for member in members if not reason}
         return IndexCareFacts(
             **dict(use),
             identity=self._database,
             cannot_rebuild=reason,
-            spaces=tuple(
-                space for member in members or [""] if not reason for space in self._measure(url, member)
-            ),
+            spaces=tuple(space for spaces in asked.values() for space in spaces or ()),
+            away=tuple(member for member, spaces in asked.items() if spaces is None),
         )
+
+    def _ask(self, url: str, member: str) -> tuple[CollectionSpace, ...] | None:
+        """Return the files of a member; None where it does not answer, and the others are looked at."""
+        try:
+            return tuple(self._measure(url, member))
+        except UnreachableError:
+            if not member:
+                raise
+            return None
 
     def _measure(self, url: str, member: str) -> Iterator[CollectionSpace]:
         """Ask a member itself: each has files of its own. The one without a name is the server of the URL."""
@@ -90,6 +100,10 @@ class MongodbIndexCare:
             except OperationFailure as error:
                 if error.code not in _NOT_FOUND:
                     raise
+
+    def list_invalid(self) -> tuple[IndexFacts, ...]:
+        """Return nothing, and ask nobody: what does not come to its end leaves no index here."""
+        return ()
 
     def end_own_work(self) -> None:
         """Do nothing: a drop is over at once, and a compact that goes on alone keeps nobody out."""

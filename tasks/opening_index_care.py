@@ -9,6 +9,7 @@ from tasks.environment_file import read_variable
 from tasks.mongodb_index_care import MongodbIndexCare
 from tasks.postgresql_index_care import PostgresqlIndexCare
 from tasks.records.index_care import CareAct, IndexCareFacts, IndexUseFacts
+from tasks.records.indexes import IndexFacts
 from tasks.records.service import ServiceProfile
 from tasks.retrying import retried
 
@@ -26,6 +27,10 @@ class IndexCareServer(Protocol):
 
     def apply(self, act: CareAct) -> None:
         """Do an act; it is safe to repeat, and waits for no lock longer than a minute."""
+        ...
+
+    def list_invalid(self) -> tuple[IndexFacts, ...]:
+        """Return the indexes that are not valid: what did not come to its end may have left them."""
         ...
 
     def end_own_work(self) -> None:
@@ -51,6 +56,12 @@ def observe_index_use(profile: ServiceProfile) -> IndexUseFacts:
 def observe_index_care(profile: ServiceProfile) -> IndexCareFacts:
     """Given a service, return what care is decided by; raise ``UnreachableError`` without an answer."""
     return open_index_care(profile).observe()
+
+
+@retried
+def list_invalid_indexes(profile: ServiceProfile) -> tuple[IndexFacts, ...]:
+    """Given a service, return its invalid indexes; raise ``UnreachableError`` without an answer."""
+    return open_index_care(profile).list_invalid()
 
 
 @task(task_run_name="{act.kind} {act.key}", cache_policy=NO_CACHE, persist_result=False)

@@ -18,6 +18,7 @@ from tasks.postgresql_bloat import list_bloat
 from tasks.postgresql_index_listing import SOURCE, list_indexes
 from tasks.postgresql_upkeep import list_ages, list_sequences, list_table_states
 from tasks.records.index_care import CareAct, IndexCareFacts, IndexUseFacts
+from tasks.records.indexes import IndexFacts
 from tasks.records.section import Reference
 
 # An index is rebuilt as long as it takes; a lock is never waited for that long: others queue up behind us.
@@ -96,6 +97,10 @@ class PostgresqlIndexCare:
                         with suppress(psycopg.errors.LockNotAvailable):
                             _remove_left(connection, schema, table)
                     raise
+
+    def list_invalid(self) -> tuple[IndexFacts, ...]:
+        """Return every index that is not valid."""
+        return tuple(index for index in self.observe_use().indexes if not index.is_valid)
 
     def end_own_work(self) -> None:
         """End what a killed run's session still does; raise ``UnreachableError`` if it does not end."""

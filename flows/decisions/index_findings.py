@@ -38,6 +38,7 @@ def list_findings(profile: ServiceProfile, examined: Examined, limits: Limits) -
     """Return everything that a person should know, worst first."""
     found = (
         *judge_upkeep(examined.facts, limits),
+        *(Finding(severity="warning", sentence=said) for said in list_away(examined.facts)),
         *_judge_indexes(examined),
         *_judge_counts(profile, examined),
     )
@@ -46,11 +47,22 @@ def list_findings(profile: ServiceProfile, examined: Examined, limits: Limits) -
 
 def find_leftovers(facts: IndexCareFacts) -> tuple[IndexFacts, ...]:
     """Return what rebuilds that did not come to their end have left, and nobody is at work on."""
-    return tuple(
-        index
-        for index in facts.indexes
-        if _LEFTOVER.search(index.name) and not (index.is_valid or index.is_building or index.is_constraint)
-    )
+    return tuple(filter(is_leftover, facts.indexes))
+
+
+def is_leftover(index: IndexFacts) -> bool:
+    """Has a rebuild that did not come to its end left this index, and is nobody at work on it?"""
+    is_at_work = index.is_valid or index.is_building or index.is_constraint
+    return _LEFTOVER.search(index.name) is not None and not is_at_work
+
+
+def list_away(facts: IndexCareFacts) -> Iterator[str]:
+    """Yield a sentence for each member that did not answer."""
+    for member in facts.away:
+        yield (
+            f"The member {member} does not answer and is left out: nothing of it is looked at or compacted. "
+            "Check that it runs and is reached from here by that name."
+        )
 
 
 def say_why(found: Superfluous) -> str:

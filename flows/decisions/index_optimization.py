@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from flows.decisions.database_upkeep import Limits, choose_analyses, choose_vacuums, share_of_dead
-from flows.decisions.index_findings import Examined, find_leftovers, say_why
+from flows.decisions.index_findings import Examined, find_leftovers, list_away, say_why
 from flows.decisions.superfluous_indexes import Superfluous
 from tasks.records.figures import say_bytes, say_count
 from tasks.records.index_care import CareAct, DoneAct, IndexCareFacts, name_index
@@ -48,7 +48,7 @@ def plan_optimization(
         summary=(
             f"Of {say_count(len(facts.indexes), 'index', 'indexes')} ({size}) and what they belong to, "
             f"{say_count(len(steps), 'act')} of care. The application runs on: a lock is waited for at most "
-            "a minute. While an index is rebuilt, it takes its size once more."
+            f"a minute. While an index is rebuilt, it takes its size once more.{_say_away(facts)}"
         ),
         acts=tuple(act for _, act in planned),
         rests_on=_rest_on(steps, examined),
@@ -99,6 +99,10 @@ def measure_after(act: CareAct, facts: IndexCareFacts) -> int | None:
     )
     tables = (table.bytes for table in facts.tables if table.source == act.source)
     return next(spaces if act.kind == "compact" else tables, None)
+
+
+def _say_away(facts: IndexCareFacts) -> str:
+    return "".join(f" {said}" for said in list_away(facts))
 
 
 def _plan_removal(index: IndexFacts) -> Planned:

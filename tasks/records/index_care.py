@@ -97,6 +97,8 @@ class IndexCareFacts(IndexUseFacts):
     sequences: tuple[SequenceState, ...] = ()
     ages: tuple[TransactionAge, ...] = ()
     spaces: tuple[CollectionSpace, ...] = ()
+    away: tuple[str, ...] = ()
+    """Members that did not answer: of their files nothing is known."""
 
     def find(self, key: str) -> IndexFacts | None:
         """Return the index of this name, or None."""

@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -25,6 +26,7 @@ from tasks.mongodb_index_care import MongodbIndexCare, read_reusable
 from tasks.postgresql_bloat import Pages, estimate_wasted
 from tasks.postgresql_index_care import PostgresqlIndexCare
 from tasks.records.index_care import CareAct, IndexCareFacts
+from tests.mongodb_relay import NOBODY, add_member_away, relay_to_mongodb
 
 # Vacuum is the test's own business here.
 SCHEMA = """
@@ -311,6 +313,24 @@ def test_a_server_without_compact_rebuilds_nothing_and_says_why(
     assert facts.spaces == ()
     with pytest.raises(RunbookError):
         mongodb[0].apply(CareAct(kind="compact", source="users"))
+
+
+def test_a_member_that_does_not_answer_is_left_out_and_named(
+    mongodb: tuple[MongodbIndexCare, Database[dict[str, Any]]],
+    endpoints: Endpoints,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.mongodb._SELECTION_MILLISECONDS", 500)
+    _, database = mongodb
+    with relay_to_mongodb(endpoints.mongodb_admin_url, add_member_away) as url:
+        (tmp_path / "admin-url").write_text(url)
+        facts = MongodbIndexCare(f"file:{tmp_path / 'admin-url'}", f"mongodb://a/{database.name}").observe()
+    (space,) = facts.spaces
+    assert (space.source, space.is_primary) == ("users", True)
+    assert space.member == urlsplit(endpoints.mongodb_admin_url).netloc.rpartition("@")[2]
+    assert facts.away == (NOBODY,)
+    assert facts.find("users/by_email") is not None
 
 
 def test_a_dropped_index_of_a_collection_is_made_again_by_its_definition(

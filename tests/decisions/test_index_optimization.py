@@ -169,6 +169,17 @@ def test_collections_are_compacted_on_the_secondaries_before_the_primary() -> No
     assert "meanwhile only its indexes cannot be changed" in made.acts[0].why
 
 
+def test_a_member_that_is_away_is_named_where_the_plan_is_shown_and_among_what_was_found() -> None:
+    facts = make_facts(away=("b:1", "c:1"))
+    said = [f"The member {member} does not answer and is left out" for member in ("b:1", "c:1")]
+    assert all(one in plan(facts).summary for one in said)
+    assert [level for found, level in findings(facts).items() if found.startswith(tuple(said))] == [
+        "warning",
+        "warning",
+    ]
+    assert "does not answer" not in plan(make_facts()).summary
+
+
 @pytest.mark.parametrize(("of", "reusable"), [(1_000_000_000, 300_000_000), (200_000_000, 100_000_000)])
 def test_a_little_free_space_is_left_for_the_collection_to_fill(of: int, reusable: int) -> None:
     space = CollectionSpace(

@@ -12,13 +12,18 @@ import psycopg
 import pytest
 from prefect.client.schemas.objects import State
 
+from flows.decisions.index_optimization import OptimizationPlan, plan_optimization
 from flows.decisions.index_use import make_sample
 from flows.index_optimizing import SIZES, USES
 from flows.optimize_indexes import optimize_indexes, sample_index_use
+from tasks.credentials import resolve
 from tasks.history import Measurement, read_history, record_measurement
-from tasks.journal import list_open_journals
+from tasks.journal import list_open_journals, open_journal
 from tasks.opening_index_care import open_index_care
+from tasks.records.index_care import CareAct
 from tasks.records.indexes import IndexFacts
+from tasks.records.runbook_plan import PlannedAct
+from tests.mongodb_relay import NOBODY, add_member_away, relay_to_mongodb
 from tests.runbooks.conftest import (
     Children,
     Ledger,
@@ -242,6 +247,70 @@ def test_a_server_that_does_not_count_is_never_believed(ledgers: Ledgers) -> Non
     assert "Nothing is rebuilt: this server offers no compact" in page_of(state)
     assert read_history(ledger.profile, USES) == ()
     assert len(read_history(ledger.profile, SIZES)) == 2
+
+
+@pytest.fixture
+def with_a_member_away(ledgers: Ledgers, quick_retries: None) -> Iterator[Ledger]:
+    """A service on a replica set that has a second member, which does not answer, and that can compact."""
+    ledger = ledgers.make("mongodb")
+    profile = ledger.profile
+    with relay_to_mongodb(resolve(profile.database.admin_url), add_member_away) as url:
+        name_admin_url(ledger, url)
+        yield ledger
+
+
+def name_admin_url(ledger: Ledger, url: str) -> None:
+    reference = ledger.folder / "admin-url"
+    reference.write_text(url)
+    reference.chmod(0o600)
+    ledger.change(database={"admin_url": f"file:{reference}"})
+
+
+def test_the_other_members_are_looked_at_when_one_is_away(with_a_member_away: Ledger) -> None:
+    said = f"The member {NOBODY} does not answer and is left out"
+    dry = optimize(with_a_member_away, dry_run=True)
+    assert said in completed(dry)
+    assert said in artifacts_of(dry)["optimize-indexes-plan-ledger"].replace("\\", "")
+    assert "nothing needed to be done. 1 warning, the first: The member" in completed(
+        optimize(with_a_member_away)
+    )
+
+
+def compact_on(member: str, plan: OptimizationPlan) -> OptimizationPlan:
+    act = CareAct(kind="compact", source="entries", member=member, bytes=1)
+    shown = PlannedAct(what=f"compact entries on {member}", why="It is empty", undo="nothing")
+    return plan.model_copy(update={"steps": (act,), "acts": (shown,)})
+
+
+def test_a_member_that_is_lost_after_the_plan_fails_its_act_and_nothing_is_left_half_done(
+    with_a_member_away: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan_compact(*of: Any, **options: Any) -> OptimizationPlan:
+        return compact_on(NOBODY, plan_optimization(*of, **options))
+
+    with monkeypatch.context() as planning:
+        planning.setattr("flows.optimize_indexes.plan_optimization", plan_compact)
+        state = optimize(with_a_member_away)
+    assert f"But MongoDB at {NOBODY} does not answer" in failed(state)
+    assert f"| compact | entries on {NOBODY} |" in page_of(state)
+    assert list_open_journals(with_a_member_away.profile) == ()
+    assert events(with_a_member_away) == ["began", "failed"]
+
+
+def test_what_a_run_left_that_lost_its_server_locks_nobody_out_though_that_stays_away(
+    with_a_member_away: Ledger,
+) -> None:
+    ledger = with_a_member_away
+    plan = OptimizationPlan(
+        runbook="optimize-indexes", service=ledger.name, summary="", acts=(), rests_on={}, steps=()
+    )
+    journal = open_journal(ledger.profile, "optimize-indexes")
+    journal.write("began", run="killed", plan=compact_on(NOBODY, plan).model_dump(mode="json"))
+    journal.write("compact", key="entries", member=NOBODY)
+    name_admin_url(ledger, f"mongodb://{NOBODY}/admin?directConnection=true")
+    assert "does not answer" in failed(optimize(ledger))
+    assert list_open_journals(ledger.profile) == ()
+    assert events(ledger) == ["settled"]
 
 
 def test_a_sample_keeps_every_count(ledgers: Ledgers) -> None:
