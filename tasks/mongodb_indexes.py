@@ -3,18 +3,22 @@
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 from pymongo.errors import OperationFailure
 
-from tasks.errors import AccessDeniedError, SourceError
-from tasks.mongodb import connect, database_of
+from tasks.errors import AccessDeniedError, RunbookError, SourceError
+from tasks.mongodb import Client, connect, database_of
 from tasks.mongodb_index_duplicates import find_duplicates
 from tasks.mongodb_index_listing import list_collections, list_indexes
 from tasks.records.data_care import RecommendedIndex
+from tasks.records.figures import say_period
 from tasks.records.indexes import BuildFacts, IndexFacts
 
 _POLL_SECONDS = 1.0
+# Longer than most builds; what goes on after that may be waiting for a member that does not come back.
+_CLEAR_SECONDS = 3_600.0
 # https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 _UNAUTHORIZED = 13
 _GONE = {26, 27}
@@ -22,6 +26,8 @@ _DUPLICATE_KEY = {11000, 11001, 12582}
 _KEY_TOO_LONG = 17280
 # Since then a build takes no lock for long, and does not have to be told.
 _NEVER_BLOCKS = [4, 2]
+# Since then all members build at the same time, and the primary waits for each one that votes, without end.
+_BUILDS_TOGETHER = [4, 4]
 # What is sorted on the disk is written twice.
 _SORTING = 2
 
@@ -69,7 +75,8 @@ class MongodbIndexes:
                 specification["collation"] = collation
             if client.server_info()["versionArray"][:2] < _NEVER_BLOCKS:
                 specification["background"] = True
-            client[self._database].command({"createIndexes": index.source, "indexes": [specification]})
+            command = {"createIndexes": index.source, "indexes": [specification]}
+            client[self._database].command(command | _choose_quorum(client))
 
     def drop(self, index: IndexFacts) -> None:
         """Drop an index; one that is gone is no error."""
@@ -83,11 +90,14 @@ class MongodbIndexes:
     def clear(self, index: IndexFacts) -> bool:
         """Wait until nobody builds this index any more; the server leaves nothing of a build that failed.
 
-        Return whether the index is there.
+        Return whether the index is there; raise ``RunbookError`` if the build does not end.
         """
+        deadline = time.monotonic() + _CLEAR_SECONDS
         while found := [one for one in self.list_indexes() if _is_same(one, index)]:
             if found[0].is_valid:
                 return True
+            if time.monotonic() > deadline:
+                raise RunbookError(_say_endless(self._database, index))
             time.sleep(_POLL_SECONDS)
         return False
 
@@ -110,6 +120,25 @@ class MongodbIndexes:
             explained = client[self._database].command({"explain": find, "verbosity": "queryPlanner"})
         plan = explained.get("queryPlanner", {}).get("winningPlan")
         return None if plan is None else next(_find_index_names(plan), "")
+
+
+def _choose_quorum(client: Client) -> dict[str, str]:
+    """Let a build end when most members are through with it: one that is away would be waited for."""
+    if client.server_info()["versionArray"][:2] < _BUILDS_TOGETHER:
+        return {}
+    hello = client.admin.command("hello")
+    # A server without members refuses the option.
+    return {"commitQuorum": "majority"} if "setName" in hello or hello.get("msg") == "isdbgrid" else {}
+
+
+def _say_endless(database: str, index: IndexFacts) -> str:
+    waited = say_period(timedelta(seconds=_CLEAR_SECONDS))
+    return (
+        f"MongoDB database {database}: {index.name} on {index.source}, which a killed run began, is still "
+        f"being built after {waited} of waiting. If db.currentOp() shows progress, start again: this runbook "
+        "waits on. If members of the replica set are away, bring them back; or drop the index, which ends "
+        "its build, and start again."
+    )
 
 
 def _is_same(found: IndexFacts, index: IndexFacts) -> bool:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from socket import SHUT_RDWR, create_connection, socket
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
@@ -20,14 +21,21 @@ from psycopg import sql
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
 
 from deployments.sandbox.endpoints import Endpoints
-from tasks import postgresql_indexes
-from tasks.errors import AccessDeniedError, ConfigurationError, RunbookError
+from tasks import mongodb_indexes, postgresql_indexes
+from tasks.errors import AccessDeniedError, ConfigurationError, RunbookError, UnreachableError
 from tasks.mongodb_indexes import MongodbIndexes
 from tasks.postgresql_indexes import PostgresqlIndexes
 from tasks.records.data_care import RecommendedIndex
 from tasks.records.indexes import DuplicateValue, IndexFacts
+from tests.mongodb_relay import relay_to_mongodb
 
 SCHEMA = """
 CREATE TABLE "Mixed" (
@@ -236,6 +244,79 @@ def test_a_mongodb_index_is_built_as_it_was_asked_for_and_used(
     assert not of_mongodb.clear(built)
     with pytest.raises(RunbookError):
         of_mongodb.explain(built)
+
+
+STANDALONE, ROUTER = {"setName": None, "msg": None}, {"setName": None, "msg": "isdbgrid"}
+
+
+@pytest.mark.parametrize(
+    ("server", "waits_for"),
+    [
+        (([8, 2, 11, 0], {}), "majority"),
+        (([4, 4, 0, 0], {}), "majority"),
+        (([4, 4, 0, 0], ROUTER), "majority"),
+        # Before 4.4 there is no such option, and a server without members refuses it.
+        (([4, 2, 24, 0], {}), None),
+        (([8, 2, 11, 0], STANDALONE), None),
+    ],
+)
+def test_a_build_waits_for_most_members_and_not_for_each_that_votes(
+    server: tuple[list[int], dict[str, str | None]],
+    waits_for: str | None,
+    mongodb: Database[dict[str, Any]],
+    endpoints: Endpoints,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    version, topology = server
+
+    def present(said: dict[str, Any]) -> dict[str, Any]:
+        if "versionArray" in said:
+            return said | {"versionArray": version}
+        changed = said | topology if "setName" in said else said
+        return {name: value for name, value in changed.items() if value is not None}
+
+    listener = _Listener()
+    monkeypatch.setattr("tasks.mongodb.MongoClient", partial(MongoClient, event_listeners=[listener]))
+    mongodb["child"].insert_one({"n": 1})
+    asked = index("child", "new", ("n", "1"))
+    with relay_to_mongodb(
+        endpoints.mongodb_admin_url.replace("/admin?", f"/{mongodb.name}?"), present
+    ) as url:
+        MongodbIndexes(url).build(asked)
+    (sent,) = (command for name, command in listener.sent if name == "createIndexes")
+    assert sent.get("commitQuorum") == waits_for
+    assert "new" in mongodb["child"].index_information()
+
+
+class _Listener(CommandListener):
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.sent.append((event.command_name, event.command))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None: ...
+
+    def failed(self, event: CommandFailedEvent) -> None: ...
+
+
+def test_a_killed_runs_build_that_does_not_end_is_not_waited_for_for_ever(
+    mongodb: Database[dict[str, Any]], endpoints: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongodb_indexes, "_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(mongodb_indexes, "_CLEAR_SECONDS", 0.3)
+    mongodb["child"].create_index("n", name="new")
+
+    def build_on(said: dict[str, Any]) -> dict[str, Any]:
+        return said | {"indexBuilds": ["new"]} if "indexSizes" in said else said
+
+    with relay_to_mongodb(
+        endpoints.mongodb_admin_url.replace("/admin?", f"/{mongodb.name}?"), build_on
+    ) as url:
+        with pytest.raises(RunbookError, match=r"new on child.* is still being built after") as raised:
+            MongodbIndexes(url).clear(index("child", "new", ("n", "1")))
+        assert not isinstance(raised.value, UnreachableError), "what is not tried again"
+        assert "If members of the replica set are away, bring them back" in str(raised.value)
 
 
 def test_a_build_takes_its_place_though_the_application_writes(postgresql: Postgresql) -> None:
