@@ -35,7 +35,7 @@ def plan_optimization(
     facts, going = examined.facts, examined.superfluous if drop_unused else ()
     planned = (
         *map(_plan_removal, find_leftovers(facts)),
-        *map(_plan_drop, going),
+        *(_plan_drop(found, facts.counted_by) for found in going),
         *_plan_vacuums(facts, limits),
         *_plan_rebuilds(facts, {name_index(found.index) for found in going}, limits),
         *_plan_compacts(facts, limits),
@@ -114,10 +114,11 @@ def _plan_removal(index: IndexFacts) -> Planned:
     )
 
 
-def _plan_drop(found: Superfluous) -> Planned:
+def _plan_drop(found: Superfluous, counted_by: str) -> Planned:
+    unused = ". ".join(said for said in (say_why(found).capitalize(), counted_by.rstrip(".")) if said)
     return _concern("drop", found.index), PlannedAct(
         what=f"Drop the index {name_index(found.index)}",
-        why=say_why(found).capitalize() if found.instead is None else say_why(found),
+        why=unused if found.instead is None else say_why(found),
         how_many=say_bytes(found.index.bytes),
         undo=f"make it again by {found.index.definition}",
     )

@@ -50,6 +50,9 @@ PROFILE = ServiceProfile.model_validate(
 )
 
 
+COUNTED_BY_ONE = "Uses are those of a:1: each counts its own."
+
+
 def make_index(name: str, *fields: str, **changed: Any) -> IndexFacts:
     key = tuple((field, "1") for field in fields or (name,))
     definition = f"CREATE INDEX {name} ON users ({', '.join(fields or (name,))})"
@@ -299,6 +302,24 @@ def test_an_unused_index_is_named_and_dropped_only_when_that_is_asked_for() -> N
     assert made.drops
     assert made.acts[0].undo == "make it again by CREATE INDEX email ON users (email)"
     assert made.steps[0].definition == index.definition
+
+
+@pytest.mark.parametrize(
+    ("name", "counted_by", "expected"),
+    [
+        ("email", "", "Nobody used it for 31 days"),
+        ("email", COUNTED_BY_ONE, "Nobody used it for 31 days. Uses are those of a:1: each counts its own"),
+        ("name", "", "both begins with the same keys and serves its queries"),
+        # Another index serves wherever that one would have been read.
+        ("name", COUNTED_BY_ONE, "both begins with the same keys and serves its queries"),
+    ],
+)
+def test_who_agrees_to_drop_an_unused_index_is_told_whose_uses_were_counted(
+    name: str, counted_by: str, expected: str
+) -> None:
+    email, one, both = make_index("email"), make_index("name"), make_index("both", "name", "born")
+    made = plan(make_facts(email, one, both, counted_by=counted_by), unused(email), drop_unused=True)
+    assert {act.what: act.why for act in made.acts}[f"Drop the index users/{name}"] == expected
 
 
 def test_an_index_that_is_dropped_is_not_rebuilt_before() -> None:
