@@ -2,38 +2,48 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from zlib import crc32
 
 from tasks.records.index_care import ObservedUse, name_index
 from tasks.records.indexes import IndexFacts
 
-_SINCE = "since:"
+_SINCE, _DEFINITION = "since:", "definition:"
 Sample = tuple[datetime, Mapping[str, float]]
 
 
 def make_sample(indexes: Sequence[IndexFacts]) -> dict[str, float]:
-    """Given the indexes as they are now, return each one's count and the moment in which that began."""
+    """Given the indexes as they are now, return each one's count, since when that runs, and which it is."""
     counted = {name_index(index): float(index.uses) for index in indexes if index.uses is not None}
     began = {
         f"{_SINCE}{name_index(index)}": index.uses_since.timestamp()
         for index in indexes
         if index.uses is not None and index.uses_since is not None
     }
-    return counted | began
+    defined = {
+        f"{_DEFINITION}{name_index(index)}": float(crc32(index.definition.encode()))
+        for index in indexes
+        if index.uses is not None and index.definition
+    }
+    return counted | began | defined
 
 
 def sum_uses(key: str, samples: Sequence[Sample]) -> ObservedUse | None:
     """Given samples in any order, return an index's use; None while none has it.
 
-    An index that a sample lacks was made anew after it: its time begins there.
+    An index that a sample lacks was made anew after it: its time begins there. So does that of one whose
+    definition is another than before; a sample that says none is of the same index.
     """
     found: ObservedUse | None = None
     before: Sample | None = None
+    known: float | None = None
     for sample in sorted(samples, key=lambda one: one[0]):
         if key not in sample[1]:
-            found = before = None
+            found = before = known = None
             continue
-        found = _go_on(found, *_step(key, before, sample)) if found and before else _NOTHING
-        before = sample
+        definition = sample[1].get(_DEFINITION + key, known)
+        is_same = known in {None, definition}
+        found = _go_on(found, *_step(key, before, sample)) if found and before and is_same else _NOTHING
+        before, known = sample, definition
     return found
 
 

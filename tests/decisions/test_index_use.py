@@ -19,10 +19,18 @@ def days(count: float) -> timedelta:
     return timedelta(days=count)
 
 
-def sample(day: float, uses: int, began: float | None = -100) -> Sample:
-    """A count on a day; the counter began on another one."""
+def sample(day: float, uses: int, began: float | None = -100, *, by: str = "") -> Sample:
+    """A count on a day; the counter began on another one. Before samples had a definition they had none."""
     since = None if began is None else START + days(began)
-    index = IndexFacts(source="users", name="by_email", key=(("email", "1"),), uses=uses, uses_since=since)
+    definition = f"CREATE INDEX by_email ON users ({by})" if by else ""
+    index = IndexFacts(
+        source="users",
+        name="by_email",
+        key=(("email", "1"),),
+        uses=uses,
+        uses_since=since,
+        definition=definition,
+    )
     return START + days(day), make_sample([index])
 
 
@@ -74,11 +82,26 @@ def test_an_index_that_a_sample_lacks_was_made_anew_after_it() -> None:
     assert sum_uses(KEY, [sample(0, 0), gone]) is None
 
 
+def test_an_index_of_the_same_name_with_another_definition_begins_anew() -> None:
+    old = [sample(day, 0, by="email") for day in range(3)]
+    assert found(*old, sample(31, 0, by="email")) == (0, 31, 31)
+    assert found(*old, sample(31, 0, by="phone"), sample(40, 0, by="phone")) == (0, 9, 9)
+    assert found(*old, sample(31, 4, by="phone")) == (0, 0, 0)
+    # What was in between and is not known changes nothing of what was known before.
+    assert found(*old, sample(30, 0), sample(31, 0, by="phone")) == (0, 0, 0)
+
+
+def test_a_sample_without_a_definition_counts_as_the_same_index() -> None:
+    assert found(sample(0, 0), sample(30, 0), sample(31, 0, by="email")) == (0, 31, 31)
+    assert found(sample(0, 0, by="email"), sample(30, 0), sample(31, 0, by="email")) == (0, 31, 31)
+
+
 @dataclass
 class Server:
     """A server that counts, restarts and is sampled; it knows what was really used, and when."""
 
     events: Sequence[tuple[str, int]]
+    by: str = ""
 
     def run(self) -> tuple[list[Sample], list[float], int]:
         """Return the samples, the hours of the uses since the first one, and how often it restarted."""
@@ -94,7 +117,7 @@ class Server:
                 count, began = 0, hour
                 restarts += bool(samples)
             else:
-                samples.append(sample(hour / 24, count, began / 24))
+                samples.append(sample(hour / 24, count, began / 24, by=self.by))
         return samples, used, restarts
 
 
@@ -136,3 +159,14 @@ def test_what_is_summed_in_two_parts_is_what_is_summed_at_once(
         )
         assert whole.uses == first.uses + second.uses
         assert whole.watched == first.watched + second.watched
+
+
+@given(EVENTS, EVENTS, st.sampled_from(["phone", "email", ""]))
+def test_nothing_of_a_predecessor_is_inherited_and_what_has_no_definition_is_no_other_index(
+    before: list[tuple[str, int]], after: list[tuple[str, int]], by: str
+) -> None:
+    old, _, _ = Server(before, by="email").run()
+    new, _, _ = Server([*before, *after], by=by).run()
+    new = new[len(old) :]
+    same, _, _ = Server([*before, *after]).run()
+    assert sum_uses(KEY, [*old, *new]) == sum_uses(KEY, new if by == "phone" and new else same)
