@@ -38,7 +38,7 @@ def list_findings(profile: ServiceProfile, examined: Examined, limits: Limits) -
     """Return everything that a person should know, worst first."""
     found = (
         *judge_upkeep(examined.facts, limits),
-        *(Finding(severity="warning", sentence=said) for said in list_away(examined.facts)),
+        *_judge_members(examined.facts),
         *_judge_indexes(examined),
         *_judge_counts(profile, examined),
     )
@@ -56,20 +56,18 @@ def is_leftover(index: IndexFacts) -> bool:
     return _LEFTOVER.search(index.name) is not None and not is_at_work
 
 
-def list_away(facts: IndexCareFacts) -> Iterator[str]:
-    """Yield a sentence for each member that did not answer."""
-    for member in facts.away:
-        yield (
-            f"The member {member} does not answer and is left out: nothing of it is looked at or compacted. "
-            "Check that it runs and is reached from here by that name."
-        )
-
-
 def say_why(found: Superfluous) -> str:
     """Say why an index may go."""
     if found.instead is None:
         return f"nobody used it for {say_period(found.idle)}" if found.idle else "nobody used it"
     return f"{found.instead.name} begins with the same keys and serves its queries"
+
+
+def _judge_members(facts: IndexCareFacts) -> Iterator[Finding]:
+    for member in facts.away:
+        sentence = f"The member {member} does not answer and is left out: nothing of it is looked at or "
+        sentence += "compacted. Check that it runs and is reached from here by that name."
+        yield Finding(severity="warning", sentence=sentence)
 
 
 def _judge_indexes(examined: Examined) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Literal
 
 from flows.decisions.database_upkeep import Limits, choose_analyses, choose_vacuums, share_of_dead
-from flows.decisions.index_findings import Examined, find_leftovers, list_away, say_why
+from flows.decisions.index_findings import Examined, find_leftovers, say_why
 from flows.decisions.superfluous_indexes import Superfluous
 from tasks.records.figures import say_bytes, say_count
 from tasks.records.index_care import CareAct, DoneAct, IndexCareFacts, name_index
@@ -102,7 +102,7 @@ def measure_after(act: CareAct, facts: IndexCareFacts) -> int | None:
 
 
 def _say_away(facts: IndexCareFacts) -> str:
-    return "".join(f" {said}" for said in list_away(facts))
+    return f" Left out, for want of an answer: {', '.join(facts.away)}." if facts.away else ""
 
 
 def _plan_removal(index: IndexFacts) -> Planned:

@@ -174,13 +174,13 @@ def test_collections_are_compacted_on_the_secondaries_before_the_primary() -> No
 
 def test_a_member_that_is_away_is_named_where_the_plan_is_shown_and_among_what_was_found() -> None:
     facts = make_facts(away=("b:1", "c:1"))
+    assert plan(facts).summary.endswith(" Left out, for want of an answer: b:1, c:1.")
     said = [f"The member {member} does not answer and is left out" for member in ("b:1", "c:1")]
-    assert all(one in plan(facts).summary for one in said)
     assert [level for found, level in findings(facts).items() if found.startswith(tuple(said))] == [
         "warning",
         "warning",
     ]
-    assert "does not answer" not in plan(make_facts()).summary
+    assert "Left out" not in plan(make_facts()).summary
 
 
 @pytest.mark.parametrize(("of", "reusable"), [(1_000_000_000, 300_000_000), (200_000_000, 100_000_000)])
