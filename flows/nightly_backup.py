@@ -7,8 +7,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.decisions.backup_judgement import describe_backup, judge_set
+from flows.decisions.backup_judgement import describe_backup, judge_set, list_good_sets
 from flows.decisions.backup_plan import check_drift, plan_backup, plan_retention_around
+from flows.decisions.emptied_parts import SETS_TO_COMPARE, find_emptied
 from flows.late_starting import start
 from tasks import backup_sets
 from tasks.artifacts import (
@@ -139,6 +140,7 @@ def _verify(
         *judge_set(
             manifest, history.sets, profile.backup.size_factor, accept_changed_size=order.accept_changed_size
         ),
+        *(() if order.accept_changed_size else _find_emptied(profile, manifest, history)),
         *reread_manifest(manifest, backup_sets.locate_set(profile, manifest.set_id)),
         *reread_set(profile, manifest),
     )
@@ -148,6 +150,12 @@ def _verify(
         raise DamagedSetError(
             f"{profile.name}: set {manifest.set_id} is not good, nothing was deleted. " + " ".join(findings)
         )
+
+
+def _find_emptied(profile: ServiceProfile, manifest: Manifest, history: RepositoryState) -> tuple[str, ...]:
+    good = list_good_sets(manifest.set_id, history.sets)[:SETS_TO_COMPARE]
+    before = [backup_sets.read_manifest(profile, found.set_id) for found in good]
+    return find_emptied(manifest, before, [rule.source for rule in profile.cleanup.rules if rule.may_empty])
 
 
 def _apply_retention(

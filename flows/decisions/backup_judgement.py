@@ -31,11 +31,22 @@ def judge_set(
     ``accept_changed_size`` is the operator's word that an unusual size is right. It never excuses a set
     with nothing in it where the last good one held something.
     """
-    good = sorted(
+    good = list_good_sets(manifest.set_id, history)
+    findings = [*_find_empty_objects(manifest), *_find_empty_parts(manifest)]
+    if manifest.parts and manifest.entries == 0:
+        findings += _judge_empty_database(manifest, good, accept_changed_size=accept_changed_size)
+    elif not accept_changed_size:
+        findings += _judge_size(manifest, good[:_MOST_HISTORY], size_factor)
+    return tuple(findings)
+
+
+def list_good_sets(but: str, history: Sequence[SetSummary]) -> list[SetSummary]:
+    """Return the sets that passed what proved them, newest first, without the one that is judged."""
+    return sorted(
         (
             found
             for found in history
-            if found.set_id != manifest.set_id
+            if found.set_id != but
             and found.kind != "safety"
             and found.reread_passed
             and found.drill_passed is not False
@@ -43,12 +54,6 @@ def judge_set(
         key=lambda found: (found.created_at, found.set_id),
         reverse=True,
     )
-    findings = [*_find_empty_objects(manifest), *_find_empty_parts(manifest)]
-    if manifest.parts and manifest.entries == 0:
-        findings += _judge_empty_database(manifest, good, accept_changed_size=accept_changed_size)
-    elif not accept_changed_size:
-        findings += _judge_size(manifest, good[:_MOST_HISTORY], size_factor)
-    return tuple(findings)
 
 
 def expect_summary(set_id: str, kind: SetKind, created_at: datetime, reason_pinned: str | None) -> SetSummary:

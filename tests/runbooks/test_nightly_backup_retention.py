@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +11,7 @@ from tests.runbooks.conftest import (
     Children,
     Ledger,
     Ledgers,
+    PostgresqlDatabase,
     artifacts_of,
     completed,
     decisions_in,
@@ -62,6 +63,24 @@ def test_a_size_far_from_the_usual_fails_the_night_until_somebody_accepts_it(led
     completed(ledger.back_up(accept_changed_size=True))
     assert goes not in ledger.sets()
     # What was accepted is the measure from now on.
+    completed(ledger.back_up())
+
+
+def test_a_table_that_lost_all_its_rows_fails_the_night_though_the_size_is_usual(ledgers: Ledgers) -> None:
+    ledger = ledgers.make("postgresql")
+    ledger.database.grow(3000)
+    goes, before = with_history(ledger)
+    cast("PostgresqlDatabase", ledger.database).execute("TRUNCATE entries")
+
+    for _ in range(2):
+        # A set that was found wanting is no measure for the next.
+        message = failed(ledger.back_up())
+        assert re.search(r"Table public.entries is empty, and held \d{3} rows in the last good set", message)
+        assert "times" not in message
+    assert before <= set(ledger.sets())
+
+    completed(ledger.back_up(accept_changed_size=True))
+    assert goes not in ledger.sets()
     completed(ledger.back_up())
 
 
