@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any
 
+from flows.decisions.printed_definitions import is_left_out_of_dumps, normalize_definition
 from tasks.records.backup import CollectionFacts, Manifest, PostgresqlFacts, TableFacts
 from tasks.records.figures import say_count, shorten
 
@@ -185,8 +186,9 @@ def _compare_table(expected: TableFacts, found: TableFacts) -> list[str]:
 
 def _compare_definitions(kind: str, expected: Sequence[str], found: Sequence[str]) -> list[str]:
     """Compare as multisets; where one name is both missing and additional, its definition differs."""
-    missing = _group((Counter(expected) - Counter(found)).elements(), kind)
-    additional = _group((Counter(found) - Counter(expected)).elements(), kind)
+    wanted, there = _count_restorable(expected), _count_restorable(found)
+    missing = _group((wanted - there).elements(), kind)
+    additional = _group((there - wanted).elements(), kind)
     noun = kind.capitalize()
     differences = []
     for name in sorted(missing.keys() | additional.keys()):
@@ -197,6 +199,11 @@ def _compare_definitions(kind: str, expected: Sequence[str], found: Sequence[str
         differences += [f"{noun} is missing: {shorten(text)}" for text in gone]
         differences += [f"{noun} is there, but not in the set: {shorten(text)}" for text in come]
     return differences
+
+
+def _count_restorable(definitions: Iterable[str]) -> Counter[str]:
+    """Count what a dump brings back, as one text whichever way the server prints it."""
+    return Counter(normalize_definition(text) for text in definitions if not is_left_out_of_dumps(text))
 
 
 def _group(definitions: Iterable[str], kind: str) -> dict[str, list[str]]:

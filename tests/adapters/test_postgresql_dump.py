@@ -16,6 +16,7 @@ from psycopg import sql
 
 from deployments.sandbox.endpoints import Endpoints
 from deployments.sandbox.stack import Sandbox
+from flows.decisions.comparison import compare_postgresql
 from tasks import postgresql_dump, postgresql_snapshot
 from tasks.errors import AccessDeniedError, ConfigurationError, DamagedSetError, SourceError, UnreachableError
 from tasks.postgresql import connect, parse_url
@@ -28,7 +29,7 @@ from tasks.postgresql_restore import (
     restore_database,
 )
 from tasks.postgresql_snapshot import hold_snapshot, observe_tables
-from tasks.records.backup import PostgresqlContent
+from tasks.records.backup import PostgresqlContent, PostgresqlFacts
 from tasks.records.service import ServiceProfile
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import ZSTD
@@ -180,6 +181,25 @@ INSERT INTO generated (a) VALUES (21);
 SELECT lo_from_bytea(0, repeat('large object', 9999)::bytea);
 CREATE EXTENSION citext; CREATE TABLE names (name citext UNIQUE); INSERT INTO names VALUES ('Ä');
 """
+# Of these the server prints another text once they were dumped and restored, and means the same.
+LISTS = """
+CREATE TABLE leases (
+    status varchar CHECK (status IN ('open', 'it''s "odd", ]::text[]', 'a\\b')), kind varchar(9) NOT NULL,
+    again varchar CHECK (again NOT IN ('', NULL) AND 'x' = ANY (ARRAY[status, kind]))
+);
+CREATE INDEX open_leases ON leases (kind) WHERE status IN ('open', 'late');
+CREATE VIEW open_leases_seen AS
+    SELECT kind FROM leases WHERE status IN ('open', 'late') OR kind IN ('a', 'b');
+CREATE FUNCTION is_open(status varchar) RETURNS bool LANGUAGE sql
+    BEGIN ATOMIC SELECT status IN ('a', 'b'); END;
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER noted BEFORE UPDATE ON leases
+    FOR EACH ROW WHEN (NEW.status IN ('a', 'b')) EXECUTE FUNCTION note();
+CREATE TABLE twice (id int); INSERT INTO twice VALUES (1), (1);
+CREATE TABLE split (id int) PARTITION BY RANGE (id);
+CREATE TABLE one PARTITION OF split FOR VALUES FROM (0) TO (9);
+CREATE INDEX not_on_every_partition ON ONLY split (id);
+"""
 
 
 def test_odd_tables_are_saved_and_restored_like_any_other(
@@ -207,6 +227,36 @@ def test_odd_tables_are_saved_and_restored_like_any_other(
     finally:
         drop_database.fn(admin, scratch)
     assert (found.tables, found.definitions) == (content.tables, content.definitions)
+
+
+def test_what_a_restore_makes_the_server_print_anew_is_no_difference(
+    endpoints: Endpoints, database: str, location: SetLocation, propertypulse: ServiceProfile
+) -> None:
+    execute(database, LISTS)
+    with (
+        psycopg.connect(database, autocommit=True) as connection,
+        pytest.raises(psycopg.errors.UniqueViolation),
+    ):
+        connection.execute("CREATE UNIQUE INDEX CONCURRENTLY never_built ON twice (id)")
+    content = save(database, endpoints, location)
+    scratch = f"scratch_{uuid.uuid4().hex[:8]}"
+    admin = propertypulse.database.admin_url
+    try:
+        restore_database.fn(admin, scratch, content, endpoints.pg_bin, location)
+        found = observe_restored_database.fn(admin, scratch, endpoints.pg_bin)
+    finally:
+        drop_database.fn(admin, scratch)
+    # The server still does what it is compared for.
+    assert {kind for kind, texts in content.definitions.items() if texts != found.definitions[kind]} == {
+        "constraint",
+        "index",
+        "routine",
+        "trigger",
+        "view",
+    }
+    assert [text for text in content.definitions["index"] if "never_built" in text]
+    saved = PostgresqlFacts(tables=content.tables, definitions=content.definitions)
+    assert compare_postgresql(saved, found) == ()
 
 
 def test_an_archive_that_is_cut_anywhere_is_refused(
