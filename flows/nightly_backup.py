@@ -46,12 +46,12 @@ def nightly_backup(
 
     Preconditions: the database and the store answer, and nobody else works on the service's repository.
 
-    Steps: load the profile; judge whether the run is too late; hold the repository's lease; hold one moment
-    of the database; show the plan; save every part; publish the manifest; re-read every byte; delete what
-    retention no longer keeps; conclude.
+    Steps: load the profile; judge whether the run is too late; hold the repository's lease; delete what
+    killed runs left unpublished; hold one moment of the database; show the plan; save every part; publish the
+    manifest; re-read every byte; delete what retention no longer keeps; conclude.
 
     Rollback: none is needed. Until the manifest is published there is no new set, and older sets are touched
-    only after the new one is verified. What a killed run left behind is collected by a later one.
+    only after the new one is verified. What a killed run left behind is collected by the next one.
 
     Args:
         service: The service's name, as in its profile.
@@ -103,6 +103,8 @@ def back_up(profile: ServiceProfile, run: Run, order: BackupOrder) -> State[Any]
         lease = None if order.dry_run else held.enter_context(holding)
         # Whoever waited for the lease begins now: the set's age is that of its data.
         run = run.model_copy(update={"started": read_clock()})
+        if lease is not None:
+            backup_sets.clear_left_behind(profile, lease)
         history = backup_sets.observe_repository(profile, run.started)
         with open_source(profile, backup_sets.read_newest_manifest(profile, history)) as source:
             plan = _plan(profile, run, order, history, source)

@@ -10,6 +10,7 @@
     <service>/archives/<rule>/<archive_id>/...       what cleanup took out: no backup, nor ever collected
 """
 
+import contextlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from tasks.records.backup import Verification
 
 MANIFEST: Final = "manifest.json"
 _ARCHIVE_SUFFIXES: Final = {"mongodb": "bson.gz", "postgresql": "copy.gz"}
+_MOMENT: Final = "%Y%m%dT%H%M%SZ"
 _SET_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -109,7 +111,7 @@ class ArchiveLayout:
 
 def format_archive_id(moment: datetime, random: str) -> str:
     """Given when a cleanup began and a few random digits, return its archive's id; ids sort by time."""
-    return f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random}"
+    return f"{moment.astimezone(UTC):{_MOMENT}}-{random}"
 
 
 def set_lease(set_id: str) -> str:
@@ -119,7 +121,14 @@ def set_lease(set_id: str) -> str:
 
 def format_set_id(kind: str, moment: datetime, random: str) -> str:
     """Given when a backup began and a few random digits, return its set's id; ids sort by time."""
-    return f"{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}-{kind}-{random}"
+    return f"{moment.astimezone(UTC):{_MOMENT}}-{kind}-{random}"
+
+
+def parse_beginning(set_id: str) -> datetime | None:
+    """Return when the backup of this id began; None if no backup of ours named it."""
+    with contextlib.suppress(ValueError):
+        return datetime.strptime(set_id.partition("-")[0], _MOMENT).replace(tzinfo=UTC)
+    return None
 
 
 def is_set_id(name: str) -> bool:

@@ -4,22 +4,31 @@ A set is published by its manifest, after all its data, and stops being a backup
 any of its data goes. Where what lies is in ``tasks/backup_layout.py``.
 """
 
+import contextlib
 import json
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tasks.backup_layout import MANIFEST, Layout, format_set_id, is_set_id, set_lease
+from tasks.backup_layout import MANIFEST, Layout, format_set_id, is_set_id, parse_beginning, set_lease
 from tasks.backup_manifest import format_manifest, parse_manifest
 from tasks.backup_survey import Pin, survey
-from tasks.errors import AlreadyExistsError, ConfigurationError, DamagedSetError, NotFoundError, RefusedError
+from tasks.errors import (
+    AlreadyExistsError,
+    ConfigurationError,
+    DamagedSetError,
+    NotFoundError,
+    RefusedError,
+    StoreFullError,
+)
 from tasks.lease_generations import forget, generations, living_among
 from tasks.object_store import ObjectStore
 from tasks.records.backup import Manifest, RepositoryState, Verification
 
 # Of a set that is being deleted, every write still under way goes, however fresh.
 _ANY_TIME: Final = datetime.max.replace(tzinfo=UTC)
+_LONGEST_RUN: Final = timedelta(hours=24)
 _FAULTS_SHOWN: Final = 5
 
 
@@ -137,7 +146,9 @@ class BackupRepository:
             self._delete_rest(set_id)
             return
         self._refuse_published(set_id)
-        self._bury(set_id)
+        # On a full disk the tombstone has no room; a set that lacks objects is not published either.
+        with contextlib.suppress(StoreFullError):
+            self._bury(set_id)
         try:
             # Whoever publishes looks for the tombstone after writing, and we for the manifest.
             self._refuse_published(set_id)
@@ -145,6 +156,30 @@ class BackupRepository:
             self._store.delete(self._layout.tombstone(set_id))
             raise
         self._delete_rest(set_id)
+
+    def collect_left_behind(self) -> tuple[str, ...]:
+        """Given that we hold the repository's lease and save nothing yet, delete what killed runs left.
+
+        Whoever saves a set holds that lease, so nobody is at work on one. What was written longer than a day
+        after the moment in its name was put there by hand, and is left to retention's grace. Return the ids
+        of the sets that were collected; a set that has a manifest is none of them.
+        """
+        written: dict[str, datetime] = {}
+        for stored in self._store.list_keys(self._layout.sets):
+            _, set_id, rest = self._layout.part_of(stored.key)
+            if rest and is_set_id(set_id):
+                # A set that has a manifest is a backup, or retention's to delete.
+                moment = _ANY_TIME if rest == MANIFEST else stored.written_at
+                written[set_id] = max(moment, written.get(set_id, moment))
+        left = tuple(
+            set_id
+            for set_id, moment in written.items()
+            if (began := parse_beginning(set_id)) is not None and moment - began < _LONGEST_RUN
+        )
+        self._store.discard_unfinished(self._layout.sets, _ANY_TIME)
+        for set_id in left:
+            self.collect_unfinished(set_id)
+        return left
 
     def discard_unfinished_writes(self, older_than: datetime) -> int:
         """Throw away what killed writers left half written, in sets and beside them; return how many."""

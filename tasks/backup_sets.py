@@ -10,6 +10,7 @@ from prefect.logging import get_run_logger
 from tasks.backup_layout import Layout
 from tasks.backup_manifest import hash_manifest
 from tasks.backup_repository import BackupRepository
+from tasks.errors import RunbookError, StoreFullError
 from tasks.leases import HeldLease, hold_lease
 from tasks.opening_stores import open_store
 from tasks.records.backup import Manifest, RepositoryState, Verification
@@ -101,7 +102,11 @@ def publish_set(profile: ServiceProfile, manifest: Manifest) -> None:
     Any but a nightly set is pinned first, so that it never stands unprotected.
     """
     reason = None if manifest.kind == "nightly" else manifest.reason
-    open_repository(profile).publish(manifest, pinned=reason)
+    try:
+        open_repository(profile).publish(manifest, pinned=reason)
+    except StoreFullError:
+        abandon_set(profile, manifest.set_id)
+        raise
 
 
 @retried
@@ -144,6 +149,38 @@ def delete_set(profile: ServiceProfile, set_id: str) -> None:
 def collect_unfinished(profile: ServiceProfile, set_id: str) -> None:
     """Given a folder that is no backup, delete what a killed run left in it."""
     open_repository(profile).collect_unfinished(set_id)
+
+
+def clear_left_behind(profile: ServiceProfile, lease: HeldLease) -> None:
+    """Given the repository's lease, before anything is saved, delete what killed runs left: it takes room.
+
+    What cannot be deleted is no reason not to back up: the log says so.
+    """
+    lease.check()
+    try:
+        left = collect_left_behind(profile)
+    except RunbookError as error:
+        get_run_logger().warning("What killed runs left in the repository was not deleted: %s", error)
+        return
+    if left:
+        get_run_logger().info("Deleted what killed runs left in the repository: %s", ", ".join(left))
+
+
+@retried
+def collect_left_behind(profile: ServiceProfile) -> tuple[str, ...]:
+    """Given that its lease is held and nothing saved yet, delete what killed runs left; return the sets."""
+    return open_repository(profile).collect_left_behind()
+
+
+def abandon_set(profile: ServiceProfile, set_id: str) -> None:
+    """Delete what this run wrote of a set that will never be published; its failure hides no other.
+
+    What cannot be deleted is collected by the next run.
+    """
+    try:
+        open_repository(profile).collect_unfinished(set_id)
+    except RunbookError as error:
+        get_run_logger().warning("What was written of set %s was not deleted: %s", set_id, error)
 
 
 @retried

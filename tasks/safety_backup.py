@@ -22,6 +22,7 @@ def save_what_is_there(profile: ServiceProfile, reason: str, lease: HeldLease) -
     began = datetime.now(UTC)
     order = BackupOrder(kind="safety", reason=reason, dry_run=False)
     set_id = backup_sets.name_set(profile, order.kind, began)
+    backup_sets.clear_left_behind(profile, lease)
     with open_source(profile, None) as source:
         manifest = save_set(profile, source, order, set_id, began)
     lease.check()

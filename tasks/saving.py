@@ -10,7 +10,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from tasks.application_files import save_application
 from tasks.artifacts import Progress
-from tasks.backup_sets import locate_set
+from tasks.backup_sets import abandon_set, locate_set
 from tasks.database_source import DatabaseSource
 from tasks.records.backup import ApplicationContent, Manifest
 from tasks.records.plans import BackupOrder
@@ -24,19 +24,16 @@ def save_set(
     """Given a held database, save it and the application; return the manifest to publish.
 
     Every part is a task of its own, so that a retry repeats only what failed; ``backup.width`` of them run
-    side by side. The first part that fails for good ends it, and nothing is published.
+    side by side. The first part that fails for good ends it: nothing is published, and what was saved goes.
     """
-    location = locate_set(profile, set_id)
-    with quick_thread_switches(), ThreadPoolTaskRunner[Any](max_workers=profile.backup.width) as runner:
-        futures: list[PrefectFuture[Any]] = source.submit(runner, location)
-        parameters = {"application": profile.application, "location": location}
-        futures.append(runner.submit(save_application, parameters))
-        progress = Progress(f"{order.kind}-backup", profile.name)
-        progress.start(f"Saving {len(futures)} parts of {profile.name} into set {set_id}")
-        saved = _await_all(futures, progress)
-    mongodb, postgresql = source.conclude(
-        [content for content in saved if not isinstance(content, ApplicationContent)]
-    )
+    try:
+        saved = _save_parts(profile, source, order, set_id)
+        mongodb, postgresql = source.conclude(
+            [content for content in saved if not isinstance(content, ApplicationContent)]
+        )
+    except Exception:
+        abandon_set(profile, set_id)
+        raise
     (application,) = (content for content in saved if isinstance(content, ApplicationContent))
     return Manifest(
         set_id=set_id,
@@ -55,6 +52,19 @@ def save_set(
             "python": platform.python_version(),
         },
     )
+
+
+def _save_parts(
+    profile: ServiceProfile, source: DatabaseSource, order: BackupOrder, set_id: str
+) -> list[Any]:
+    location = locate_set(profile, set_id)
+    with quick_thread_switches(), ThreadPoolTaskRunner[Any](max_workers=profile.backup.width) as runner:
+        futures: list[PrefectFuture[Any]] = source.submit(runner, location)
+        parameters = {"application": profile.application, "location": location}
+        futures.append(runner.submit(save_application, parameters))
+        progress = Progress(f"{order.kind}-backup", profile.name)
+        progress.start(f"Saving {len(futures)} parts of {profile.name} into set {set_id}")
+        return _await_all(futures, progress)
 
 
 def _await_all(futures: list[PrefectFuture[Any]], progress: Progress) -> list[Any]:

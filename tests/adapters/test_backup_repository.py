@@ -349,6 +349,41 @@ def test_a_backup_is_not_collected_as_unfinished(repository: BackupRepository) -
     assert repository.state(NIGHT).unfinished == ()
 
 
+def test_what_killed_runs_left_is_collected_and_no_set_that_has_a_manifest(
+    repository: BackupRepository,
+) -> None:
+    now = datetime.now(UTC)
+    backup, deleting = publish(repository, 21), publish(repository, 22)
+    repository.store.write(f"invoice/tombstones/{deleting}.json", b"{}")
+    killed = repository.new_set_id("nightly", now)
+    by_hand = {repository.new_set_id("nightly", now - timedelta(hours=25)), "by-hand"}
+    for set_id in (killed, *by_hand):
+        write_objects(repository, set_id)
+
+    assert repository.collect_left_behind() == (killed,)
+
+    assert repository.set_ids() == (backup,)
+    assert {found.set_id for found in repository.state(NIGHT).unfinished} == {deleting, *by_hand}
+    repository.publish(manifest_of("by-hand"))
+    assert repository.collect_left_behind() == ()
+    assert repository.set_ids() == (backup, "by-hand")
+
+
+def test_an_object_that_a_killed_run_was_writing_is_collected_with_what_it_left(
+    repository: BackupRepository,
+) -> None:
+    set_id = repository.new_set_id("nightly", datetime.now(UTC))
+
+    def chunks() -> Iterator[bytes]:
+        yield from (bytes(1 << 20) for _ in range(20))
+        assert repository.collect_left_behind() == ()
+        yield b"from the grave"
+
+    with pytest.raises(RunbookError):
+        repository.store.write_stream(repository.object_key(set_id, "data"), chunks())
+    assert keys(repository.store) == []
+
+
 def test_an_unfinished_set_is_collected_whole(repository: BackupRepository) -> None:
     write_objects(repository, "begun")
     repository.collect_unfinished("begun")

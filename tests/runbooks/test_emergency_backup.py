@@ -26,7 +26,7 @@ def test_the_set_is_pinned_with_its_reason_and_outlives_every_retention(ledger: 
     assert {set_id, old} <= set(ledger.sets())
 
 
-def test_before_a_risky_operation_nothing_is_deleted_and_nothing_collected(ledgers: Ledgers) -> None:
+def test_before_a_risky_operation_no_backup_is_deleted(ledgers: Ledgers) -> None:
     ledger = ledgers.make("postgresql")
     like, now = ledger.must_back_up(), datetime.now(UTC)
     old = {ledger.publish_old_set(like, timedelta(days=days), now=now) for days in (8, 20)}
