@@ -26,6 +26,8 @@ _CONNECT_SECONDS = 10
 _MAINTENANCE = "postgres"
 # Ours whatever the URL says: the application's name there is not ours.
 _OURS = {"application_name": "runbooks"}
+# The one that holds a snapshot idles while pg_dump works: what is silent for minutes, networks drop.
+_UNLESS_SAID = {"keepalives_idle": "60"}
 _MALFORMED = (
     "The PostgreSQL URL is malformed: expected postgresql://user:password@host:port/database, with the "
     "special characters of user and password percent-escaped."
@@ -162,7 +164,7 @@ def connect(address: Address, *, autocommit: bool = True) -> Generator[psycopg.C
 
 def dial(address: Address, seconds: int, *, autocommit: bool) -> psycopg.Connection:
     """Open a connection within so many seconds, at least two, for each of its hosts; errors are psycopg's."""
-    given = {**address.parameters.values, **_OURS, "connect_timeout": str(seconds)}
+    given = {**_UNLESS_SAID, **address.parameters.values, **_OURS, "connect_timeout": str(seconds)}
     return psycopg.connect(**given, autocommit=autocommit)  # type: ignore[arg-type]
 
 

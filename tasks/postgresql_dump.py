@@ -47,6 +47,9 @@ def save_database(
     """
     started = time.monotonic()
     sections = CopySections()
+    # Routines are read as they are now, not as of the snapshot: the later, the more may have changed.
+    with translated(str(snapshot.address)):
+        definitions = read_definitions(snapshot.connection)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="count") as counting:
         counts = counting.submit(count_rows, snapshot.connection)
         # Where the store fails nobody takes the rest: pg_dump must not stay, waiting and holding its locks.
@@ -54,7 +57,6 @@ def save_database(
             dump = SetFolder(location).save(DUMP_KEY, raw, ZSTD)
         with translated(str(snapshot.address)):
             _compare_counts(snapshot, counts.result(), sections.tables)
-            definitions = read_definitions(snapshot.connection)
     return PostgresqlContent(
         tables=tuple(sorted(sections.tables, key=lambda table: table.table)),
         definitions={**definitions, "sequence value": tuple(sorted(sections.sequence_values))},

@@ -162,6 +162,45 @@ def test_rows_that_come_while_the_moment_is_held_are_not_in_the_dump(
     assert (table.rows, table.content_hash) == (1000, hashlib.sha256(expected).hexdigest())
 
 
+def test_what_is_defined_anew_while_the_dump_is_under_way_is_neither_in_it_nor_in_what_is_said_of_it(
+    endpoints: Endpoints,
+    database: str,
+    location: SetLocation,
+    propertypulse: ServiceProfile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    execute(
+        database,
+        "CREATE TABLE t AS SELECT n, repeat(md5(n::text), 30) AS v FROM generate_series(1, 20000) n;"
+        "CREATE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 41'",
+    )
+    original, changed = postgresql_dump.decode, threading.Event()
+
+    def meanwhile(*arguments: object) -> Iterator[bytes]:
+        for number, chunk in enumerate(original(*arguments)):  # type: ignore[arg-type]
+            yield chunk
+            if number == 2:
+                # pg_dump holds the tables: only what nobody needs to lock can be changed.
+                execute(
+                    database, "CREATE OR REPLACE FUNCTION answer() RETURNS int LANGUAGE sql AS 'SELECT 42'"
+                )
+                execute(database, "CREATE TABLE made_meanwhile (id int)")
+                changed.set()
+
+    monkeypatch.setattr(postgresql_dump, "decode", meanwhile)
+    content = save(database, endpoints, location)
+    assert changed.is_set()
+    scratch = f"scratch_{uuid.uuid4().hex[:8]}"
+    admin = propertypulse.database.admin_url
+    try:
+        restore_database.fn(admin, scratch, content, endpoints.pg_bin, location)
+        found = observe_restored_database.fn(admin, scratch, endpoints.pg_bin)
+    finally:
+        drop_database.fn(admin, scratch)
+    assert "SELECT 41" in content.definitions["routine"][0]
+    assert (found.tables, found.definitions) == (content.tables, content.definitions)
+
+
 ODD = """
 CREATE SCHEMA "Odd Schema";
 CREATE TABLE "Odd Schema"."a (b) FROM stdin;" ("x ""y"" (z)" text);
@@ -471,6 +510,14 @@ def test_libpqs_parameters_are_kept_as_they_are_written(endpoints: Endpoints) ->
     assert "schema" not in address.parameters.values
     with connect(address) as connection:
         assert connection.execute("SHOW work_mem").fetchone() == ("7MB",)
+
+
+@pytest.mark.parametrize(("query", "idle"), [("", "60"), ("?keepalives_idle=7", "7")])
+def test_a_connection_that_idles_is_kept_alive_unless_the_url_says_otherwise(
+    endpoints: Endpoints, query: str, idle: str
+) -> None:
+    with hold_snapshot(parse_url(f"{endpoints.postgresql_url}{query}")) as snapshot:
+        assert snapshot.connection.info.get_parameters()["keepalives_idle"] == idle
 
 
 @pytest.mark.parametrize(
