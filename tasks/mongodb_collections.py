@@ -64,4 +64,7 @@ def _build(
         if index["name"] != "_id_" and not index.get("clustered")
     ]
     if wanted:
-        client[database].command({"createIndexes": shape.name, "indexes": wanted})
+        # As mongorestore does: old servers kept whatever old drivers sent along, and newer ones refuse it.
+        client[database].command(
+            {"createIndexes": shape.name, "indexes": wanted, "ignoreUnknownIndexOptions": True}
+        )

@@ -16,6 +16,9 @@ _CONTEXT = 40
 # What a definition creates, where it says so: an index, a trigger, a routine.
 _CREATED = re.compile(r"CREATE (?:[A-Z]+ )*?(?:INDEX|TRIGGER|FUNCTION|PROCEDURE) ([^\s(]+)")
 _EXPIRY = "expireAfterSeconds"
+# Servers before 4.4 put the namespace into an index: it names the database, which may differ. The others old
+# drivers sent along and old servers kept; newer ones leave them away when the index is restored.
+_NOT_OF_INDEX = ("ns", "dropDups", "j", "safe", "w", "wtimeout")
 _NUMBERS = ("$numberInt", "$numberLong", "$numberDouble")
 
 
@@ -149,8 +152,8 @@ def _parse_indexes(indexes: Iterable[str]) -> dict[str, dict[str, object]]:
     parsed: dict[str, dict[str, object]] = {}
     for text in indexes:
         fields = _plain_numbers(json.loads(text))
-        # Servers before 4.4 put the namespace into an index: it names the database, which may differ.
-        fields.pop("ns", None)
+        for name in _NOT_OF_INDEX:
+            fields.pop(name, None)
         # Version 2 is what a server makes when nothing else was said.
         fields.setdefault("v", 2)
         name = str(fields.get("name") or _say(fields.get("key")))

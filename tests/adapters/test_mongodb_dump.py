@@ -8,6 +8,7 @@ import random
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import bson
@@ -16,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from deployments.sandbox.endpoints import Endpoints
 from tasks.errors import DamagedSetError
-from tasks.mongodb import RAW
+from tasks.mongodb import RAW, Client
+from tasks.mongodb_collections import make_indexes
 from tasks.mongodb_dump import (
     FOLDER,
     ContentHash,
@@ -35,7 +38,7 @@ from tasks.mongodb_restore import (
     restore_collections,
     wake_collections,
 )
-from tasks.mongodb_snapshot import open_snapshot
+from tasks.mongodb_snapshot import CollectionShape, open_snapshot
 from tasks.records.backup import CollectionContent, CollectionFacts, MongodbContent
 from tasks.records.service import ServiceProfile
 from tasks.set_folder import SetLocation
@@ -244,6 +247,37 @@ def test_documents_older_than_a_validator_are_restored(
     url = urlsplit(endpoints.mongodb_admin_url)._replace(path=f"/{database.name}").geturl()
     saved = save_all(url, tmp_path / "store")
     assert restore(invoice, scratch, saved) == facts_in(scratch, saved[0])
+
+
+class Commands(CommandListener):
+    """Keeps what a client asks a server."""
+
+    def __init__(self) -> None:
+        self.said: list[dict[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.said.append(dict(event.command))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+def test_an_indexs_options_that_the_server_does_not_know_are_no_reason_to_refuse_it(
+    endpoints: Endpoints, scratch: str
+) -> None:
+    """Only old servers let drivers put such into an index; the sandbox's takes the field, and ignores it."""
+    index = {"key": {"email": 1}, "name": "email_1", "unique": True}
+    shape = CollectionShape("users", "collection", None, {}, (index,))
+    commands = Commands()
+    client: Client
+    with MongoClient(endpoints.mongodb_admin_url, event_listeners=[commands]) as client:
+        make_indexes(client, scratch, shape)
+        (asked,) = [said for said in commands.said if "createIndexes" in said]
+        assert asked["ignoreUnknownIndexOptions"] is True
+        assert client[scratch]["users"].index_information()["email_1"]["unique"]
 
 
 def test_what_makes_documents_expire_comes_only_when_they_were_read_and_may_come_twice(

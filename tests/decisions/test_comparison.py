@@ -45,6 +45,8 @@ def make_table(**changed: Any) -> TableFacts:
         {"database": "drill_invoice_20261121t010000_4f2a4f2a"},
         {"indexes": (EMAIL.replace('{"v"', '{"ns":"other.users","v"'),)},
         {"indexes": (EMAIL.replace('"v":{"$numberInt":"2"},', ""),)},
+        {"indexes": (EMAIL.replace('"unique"', '"safe":null,"w":{"$numberInt":"1"},"j":true,"unique"'),)},
+        {"indexes": (EMAIL.replace('"unique"', '"dropDups":true,"wtimeout":9,"unique"'),)},
         {"indexes": (EMAIL.replace('{"$numberInt":"1"}', '{"$numberDouble":"1.0"}'),)},
         {"indexes": (EMAIL.replace('{"$numberInt":"1"}', '{"$numberLong":"1"}'),)},
         {"indexes": ('{"unique":true,"name":"email_1","key":{"email":1},"v":2}',)},
