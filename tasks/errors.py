@@ -37,6 +37,10 @@ class SourceError(RunbookError):
     """What was to be saved could not be read as one consistent whole."""
 
 
+class UnsuitableStoreError(RunbookError):
+    """A store lacks what keeps two hosts apart: it is no place for leases, nor for backups."""
+
+
 class DamagedSetError(RunbookError):
     """A backup set is not what its manifest says."""
 

@@ -31,7 +31,8 @@ POLL_SECONDS: Final = 2.0
 # A renewal may fail three times in a row before the lease is lost.
 RENEWALS: Final = 4
 # A store that is away, full, refuses or is not there takes no lease, and no backup either: it is no reason to
-# leave a service as it is. That somebody holds a lease, or may, is one.
+# leave a service as it is. That somebody holds a lease, or may, is one; so is a store that cannot keep two
+# hosts apart, which nobody would learn of otherwise.
 TAKES_NO_LEASE: Final = (
     UnreachableError,
     StoreFullError,

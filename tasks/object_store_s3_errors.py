@@ -1,6 +1,7 @@
 """What S3 and botocore say went wrong, and what that means to us: one table, used in one place."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -25,6 +26,7 @@ from tasks.errors import (
     RunbookError,
     StoreFullError,
     UnreachableError,
+    UnsuitableStoreError,
 )
 
 _Meaning = tuple[type[RunbookError], str]
@@ -60,6 +62,22 @@ _NO_CREDENTIALS: Final[_Meaning] = (
     "no credentials: give access_key_id and secret_access_key, or the host a role",
 )
 _BAD_REQUEST: Final[_Meaning] = (ConfigurationError, "the store does not take this request: check the url")
+_UNSUITABLE: Final[_Meaning] = (
+    UnsuitableStoreError,
+    (
+        "the store does not offer what was asked, such as conditional writes (If-None-Match), without which "
+        "two hosts are not kept apart: use a store that knows them"
+    ),
+)
+_CHECKSUMS: Final[_Meaning] = (
+    ConfigurationError,
+    (
+        "the store wants other checksums: set destination.checksums to when_supported where it requires one, "
+        "as a bucket with Object Lock does, and to when_required where it takes none"
+    ),
+)
+# What a refusal's message names when it is about checksums.
+_CHECKSUM_HEADERS: Final = re.compile("content-md5|x-amz-checksum|x-amz-sdk-checksum", re.IGNORECASE)
 
 _BY_CODE: Final[dict[str, _Meaning]] = {
     "NoSuchKey": _NO_KEY,
@@ -79,6 +97,7 @@ _BY_CODE: Final[dict[str, _Meaning]] = {
     "RequestTimeTooSkewed": _CLOCK,
     "AuthorizationHeaderMalformed": _REGION,
     "PermanentRedirect": _REGION,
+    "NotImplemented": _UNSUITABLE,
     "SlowDown": _BUSY,
     "ServiceUnavailable": _BUSY,
     "InternalError": _BUSY,
@@ -93,6 +112,7 @@ _BY_CODE: Final[dict[str, _Meaning]] = {
     "TooManyParts": _FULL,
     "EntityTooLarge": _FULL,
 }
+_OF_HEADERS: Final = frozenset({"InvalidRequest", "NotImplemented"})
 # Stores that are not AWS invent codes; their HTTP status is mostly right.
 _BY_STATUS: Final[dict[int, _Meaning]] = {
     301: _REGION,
@@ -103,6 +123,7 @@ _BY_STATUS: Final[dict[int, _Meaning]] = {
     409: _EXISTS,
     412: _EXISTS,
     429: _BUSY,
+    501: _UNSUITABLE,
     507: _FULL,
 }
 # The first that fits; what is left of botocore's errors is about the connection.
@@ -137,6 +158,9 @@ def translated(address: str, key: str) -> Iterator[None]:
 def _meaning_of_answer(error: ClientError) -> tuple[_Meaning, str]:
     """Given a store's refusal, return what it means to us and the code to show."""
     code = str(error.response.get("Error", {}).get("Code", "")) or "no code"
+    message = str(error.response.get("Error", {}).get("Message", ""))
+    if code in _OF_HEADERS and _CHECKSUM_HEADERS.search(message):
+        return _CHECKSUMS, code
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     fallback = _BUSY if status >= 500 else _BAD_REQUEST  # noqa: PLR2004  HTTP's own border
     return _BY_CODE.get(code) or _BY_STATUS.get(status, fallback), code

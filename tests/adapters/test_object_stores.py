@@ -30,6 +30,7 @@ from tasks.errors import (
     RunbookError,
     StoreFullError,
     UnreachableError,
+    UnsuitableStoreError,
 )
 from tasks.object_store import ObjectStore
 from tasks.object_store_directory import DirectoryStore
@@ -487,6 +488,45 @@ def test_what_the_store_says_becomes_ours(status: int, code: str, kind: type[Run
         store = S3Store("b", endpoint_url=endpoint, access_key_id="id", secret_access_key="secret")
         with pytest.raises(kind, match=code):
             store.write("the/key", b"content")
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "kind", "sentence"),
+    [
+        (
+            501,
+            "NotImplemented",
+            "A header you provided implies functionality that is not implemented",
+            UnsuitableStoreError,
+            r"does not offer what was asked, such as conditional writes \(If-None-Match\)",
+        ),
+        (501, "XNotHere", "", UnsuitableStoreError, "such as conditional writes"),
+        (
+            400,
+            "InvalidRequest",
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock",
+            ConfigurationError,
+            "set destination.checksums to when_supported where it requires one",
+        ),
+        (
+            501,
+            "NotImplemented",
+            "Header 'x-amz-sdk-checksum-algorithm' with value 'CRC32' not implemented",
+            ConfigurationError,
+            "and to when_required where it takes none",
+        ),
+        (400, "InvalidRequest", "Part number must be an integer", ConfigurationError, "does not take this"),
+    ],
+)
+def test_what_a_store_lacks_or_wants_is_said(
+    status: int, code: str, message: str, kind: type[RunbookError], sentence: str
+) -> None:
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    answer = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(body), body)
+    with answering(answer) as endpoint:
+        store = S3Store("b", endpoint_url=endpoint, access_key_id="id", secret_access_key="secret")
+        with pytest.raises(kind, match=sentence):
+            store.write_if_absent("the/key", b"content")
 
 
 def test_a_store_that_goes_away_in_mid_upload_is_unreachable_and_completes_nothing(s3_server: Any) -> None:

@@ -7,12 +7,13 @@ import stat
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tasks.backup_pause import holding_off_backups
-from tasks.errors import LeaseHeldError, StoreFullError, UnreadableLeaseError
+from tasks.errors import LeaseHeldError, StoreFullError, UnreadableLeaseError, UnsuitableStoreError
 from tasks.host_folder import host_folder
 from tasks.records.service import Destination, ServiceProfile
 from tasks.service_lock import hold_service
@@ -193,6 +194,44 @@ def test_a_store_that_refuses_or_is_not_there_keeps_nobody_from_the_service(
         assert "Backups are not held off, the store takes no lease" in caplog.text
         assert "Other hosts are not kept out, the store takes no lease" in caplog.text
         assert said in caplog.text
+
+
+class Unconditional(BaseHTTPRequestHandler):
+    """An empty store that knows no conditional writes."""
+
+    def do_GET(self) -> None:
+        self._answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.headers["If-None-Match"]:
+            self._answer(501, b"<Error><Code>NotImplemented</Code><Message>If-None-Match</Message></Error>")
+        else:
+            self._answer(200, b"")
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_store_that_cannot_keep_two_hosts_apart_is_not_passed_over(
+    service: ServiceProfile, s3_server: S3Server, tmp_path: Path
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unconditional) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = on_server(s3_server, tmp_path)
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        service = with_store(service, there.model_copy(update={"endpoint_url": endpoint}))
+        try:
+            with (
+                pytest.raises(UnsuitableStoreError, match="use a store that knows them"),
+                hold_service(service, purpose="restart-service", holder="first", wait=AT_ONCE),
+            ):
+                raise AssertionError
+        finally:
+            server.shutdown()
 
 
 def test_a_full_store_keeps_nobody_from_the_service(
