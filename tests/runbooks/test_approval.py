@@ -35,7 +35,8 @@ from tasks.trail import check_trail
 from tests.runbooks.conftest import completed, failed, wait_until
 
 PROFILE = Path(__file__).parents[2] / "deployments" / "services" / "invoice.yaml"
-RUNBOOK = "write-a-word"
+# A profile takes no name but those of runbooks that ask.
+RUNBOOK = "restart-service"
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
@@ -174,7 +175,7 @@ def test_the_form_shows_the_plan_and_says_no_unless_somebody_says_yes(desk: Desk
     with get_client(sync_client=True) as client:
         description = client.read_flow_run_input(waiting, keyset["description"])
         schema = client.read_flow_run_input(waiting, keyset["schema"])
-    assert "Plan: write-a-word of invoice" in description
+    assert f"Plan: {RUNBOOK} of invoice" in description
     assert "the word first is written" in description
     assert "No answer by the time this wait ends is a no." in description
     assert '"reject"' in schema.replace(" ", "").split('"default":')[1]
