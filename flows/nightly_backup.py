@@ -79,7 +79,7 @@ def nightly_backup(
 def emergency_backup(service: str, reason: str, dry_run: bool = False) -> State[Any]:
     """Back up a service at once, before something risky, and pin the set so that retention leaves it alone.
 
-    Trigger: by hand, or by another runbook before it changes data.
+    Trigger: by hand.
 
     Preconditions: the database and the store answer, and nobody else works on the service's repository.
 
