@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 
 from prefect import task
@@ -12,7 +14,8 @@ from tasks.records.service import ServiceProfile
 from tasks.yaml_sections import read_section
 
 SERVICES_VARIABLE = "RUNBOOK_SERVICES"
-_DEFAULT_FOLDER = Path(__file__).parent.parent / "deployments" / "services"
+_PROJECT = Path(__file__).parent.parent
+_DEFAULT_FOLDER = _PROJECT / "deployments" / "services"
 
 
 def services_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -32,7 +35,21 @@ def read_profile(path: Path) -> ServiceProfile:
         raise ConfigurationError(
             f"The profile {path} calls its service '{profile.name}': file and service have one name."
         )
+    for name in profile.approval.required_for:
+        if name not in _list_runbooks():
+            alike = get_close_matches(name, _list_runbooks(), n=1)
+            hint = f" Did you mean {alike[0]}?" if alike else ""
+            raise ConfigurationError(
+                f"The profile {path} lets '{name}' wait for approval, which is no runbook: correct "
+                f"approval.required_for.{hint}"
+            )
     return profile
+
+
+@cache
+def _list_runbooks() -> tuple[str, ...]:
+    """Return the names of the runbooks: each has a file of its name, which nothing here may import."""
+    return tuple(sorted(path.stem.replace("_", "-") for path in (_PROJECT / "flows").glob("[a-z]*.py")))
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)

@@ -9,7 +9,6 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import AfterValidator, Field, model_validator
 
 from tasks.records.application import Application
-from tasks.records.approval_care import Approval
 from tasks.records.credential_care import Credentials
 from tasks.records.data_care import Cleanup, QueryCare, RecommendedIndex
 from tasks.records.escalation_care import Contact, Escalation
@@ -153,6 +152,21 @@ class Runs(Section):
         description="What a late drill, cleanup, care of indexes, profiling or report of the database does; "
         "ask: it waits for a person",
         examples=["ask"],
+    )
+
+
+class Approval(Section):
+    """Which runbooks wait for a person before they change anything."""
+
+    required_for: tuple[str, ...] = Field(
+        default=(),
+        description="Names of runbooks that show their plan and wait",
+        examples=[["restore-database", "restore-application"]],
+    )
+    expires_after: timedelta = Field(
+        default=timedelta(hours=1),
+        description="No answer for so long is a no (ISO 8601 duration)",
+        examples=["PT1H"],
     )
 
 
