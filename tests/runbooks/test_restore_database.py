@@ -150,6 +150,13 @@ def test_a_database_that_is_gone_comes_back(operated: Ledger) -> None:
     assert leftovers(operated) == set()
 
 
+def test_what_a_killed_backup_left_takes_no_room_from_the_set_that_is_saved_first(operated: Ledger) -> None:
+    left = operated.repository.new_set_id("nightly", datetime.now(UTC))
+    operated.store.write(operated.repository.object_key(left, "application.tar.gz"), b"left")
+    completed(operated.restore())
+    assert not [key for key in operated.listing() if left in key]
+
+
 def test_a_dry_run_shows_the_plan_and_changes_nothing(operated: Ledger) -> None:
     spoilt, listing = spoil(operated), operated.listing()
     state = operated.restore(dry_run=True)
