@@ -41,6 +41,7 @@ for _name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_PROFILE"):
 from collections.abc import Iterator  # noqa: E402
 
 import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings  # noqa: E402
 from prefect.testing.utilities import prefect_test_harness  # noqa: E402
 from pymongo import MongoClient, monitoring  # noqa: E402
@@ -55,6 +56,9 @@ from tasks.records.service import ServiceProfile  # noqa: E402
 from tests.quiet_prefect import ask_and_tell_no_more_than_needed  # noqa: E402
 
 ask_and_tell_no_more_than_needed()
+# A busy host is no defect. All else stays as Hypothesis has it, which has its own way where CI is set.
+settings.register_profile("patient", parent=settings(), deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
