@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, cast
@@ -16,6 +17,7 @@ from tasks.object_store_s3_errors import translated
 from tasks.object_store_s3_upload import Upload
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 CONNECT_SECONDS: Final = 10
@@ -23,6 +25,9 @@ READ_SECONDS: Final = 60
 ATTEMPTS: Final = 3
 # Parts of a backup are saved side by side, each with two parts of an object in flight.
 CONNECTIONS: Final = 64
+# How often in a row a download is gone on with that brings nothing, and after how many times this long.
+_RESUMPTIONS: Final = 4
+_RESUME_SECONDS: Final = 2.0
 Checksums = Literal["when_supported", "when_required"]
 
 
@@ -109,22 +114,52 @@ class S3Store:
         return b"".join(self.stream(key))
 
     def stream(self, key: str, chunk_bytes: int = 1 << 20) -> Iterator[bytes]:
-        """Yield a large object in chunks; raise ``UnreachableError`` if the connection is lost midway."""
+        """Yield a large object in chunks; raise ``UnreachableError`` if the connection is lost for good.
+
+        One that is lost midway is made again for the rest: hours of a restore would begin anew.
+        """
         with self._attempt(key):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._root + key)
-        read = 0
-        with contextlib.closing(answer["Body"]) as body:
+        size, read, fruitless = answer["ContentLength"], 0, 0
+        while True:
+            try:
+                body = self._get_rest(key, answer["ETag"], read) if fruitless else answer["Body"]
+                for chunk in self._read_body(key, body, size - read, chunk_bytes):
+                    read, fruitless = read + len(chunk), 0
+                    yield chunk
+            except UnreachableError:
+                fruitless += 1
+                if fruitless > _RESUMPTIONS:
+                    raise
+                time.sleep(_RESUME_SECONDS * fruitless)
+            else:
+                return
+
+    def _get_rest(self, key: str, etag: str, read: int) -> "StreamingBody":
+        """Ask for what comes behind so many bytes; nobody gets the rest of another object."""
+        with self._attempt(key):
+            answer = self._client.get_object(
+                Bucket=self._bucket, Key=self._root + key, Range=f"bytes={read}-", IfMatch=etag
+            )
+            if "ContentRange" not in answer:
+                # A store that knows no ranges gives all of it.
+                answer["Body"].read(read)
+        return answer["Body"]
+
+    def _read_body(self, key: str, body: "StreamingBody", size: int, chunk_bytes: int) -> Iterator[bytes]:
+        left = size
+        with contextlib.closing(body):
             while True:
+                # The read behind the last one is where botocore holds all against its checksum.
                 with self._attempt(key):
                     chunk = body.read(chunk_bytes)
                 if not chunk:
                     break
-                read += len(chunk)
+                left -= len(chunk)
                 yield chunk
-        if read != answer["ContentLength"]:
+        if left:
             raise UnreachableError(
-                f"{self.address}: {key}: the connection was lost after {read} of {answer['ContentLength']} "
-                "bytes: try again."
+                f"{self.address}: {key}: the connection was lost {left} bytes before the end: try again."
             )
 
     def write(self, key: str, content: bytes) -> None:

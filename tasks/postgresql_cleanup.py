@@ -114,7 +114,7 @@ class PostgresqlCleanup:
         What breaks another unique constraint is there otherwise as well. Raise ``SourceError`` if the table
         no longer takes such rows, ``RefusedError`` if they refer to what is gone.
         """
-        with self._transaction(source, _SHORT) as connection:
+        with self._transaction(source, _SHORT, inserting=True) as connection:
             table = table_with(connection, source, columns)
             missing, otherwise = compare(connection, table, columns, entries)
             connection.commit()
@@ -155,7 +155,9 @@ class PostgresqlCleanup:
             return float(_ask(connection, behind))
 
     @contextmanager
-    def _transaction(self, source: str, longest: str) -> Generator[psycopg.Connection]:
+    def _transaction(
+        self, source: str, longest: str, *, inserting: bool = False
+    ) -> Generator[psycopg.Connection]:
         """Open a transaction with our settings; what the application's locks and keys say leaves as ours."""
         with connect(self._address, autocommit=False) as connection:
             try:
@@ -175,7 +177,7 @@ class PostgresqlCleanup:
                 ) from None
             # Since PostgreSQL 18, ON DELETE RESTRICT says the second.
             except (psycopg.errors.ForeignKeyViolation, psycopg.errors.RestrictViolation) as error:
-                raise _explain_reference(source, error) from None
+                raise _explain_reference(source, error, inserting=inserting) from None
 
 
 def _count(
@@ -225,9 +227,9 @@ def _ask(connection: psycopg.Connection, expression: sql.SQL, *values: object) -
     return row[0] if row else None
 
 
-def _explain_reference(source: str, error: psycopg.IntegrityError) -> RunbookError:
+def _explain_reference(source: str, error: psycopg.IntegrityError, *, inserting: bool) -> RunbookError:
     constraint = f"foreign key {error.diag.constraint_name}"
-    if str(error).startswith("insert"):
+    if inserting:
         return RefusedError(
             f"Rows of the archive refer to others that are no longer there ({constraint} of {source}): "
             "restore those first. Nothing of this batch was inserted."

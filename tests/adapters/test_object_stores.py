@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -40,6 +42,7 @@ from tasks.object_store_s3_upload import MOST_PARTS, cut_into_parts, part_bytes
 from tasks.opening_stores import open_store
 from tasks.records.service import Destination
 from tests.adapters.conftest import make_store
+from tests.proxy import Proxy
 
 MIB = 1 << 20
 LATER = timedelta(days=1)
@@ -456,7 +459,37 @@ def answering(answer: bytes) -> Iterator[str]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_download_that_is_cut_midway_is_unreachable() -> None:
+def test_a_download_that_is_cut_midway_is_gone_on_with(
+    s3_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.object_store_s3._RESUME_SECONDS", 0.0)
+    content = random.Random(7).randbytes(5_000_000)
+    s3_server.store("cut").write("the/key", content)
+    asked: list[bytes] = []
+    passed = 0
+
+    def cut(data: bytes, from_client: bool) -> bool:
+        """Cut each connection after a million bytes."""
+        nonlocal passed
+        if from_client:
+            asked.append(data)
+            passed = 0
+        passed += len(data)
+        return passed < 1_000_000
+
+    proxy = Proxy(("127.0.0.1", urlsplit(s3_server.endpoint_url).port or 0), cut)
+    try:
+        through = s3_server.store("cut", endpoint_url=f"http://127.0.0.1:{proxy.port}")
+        assert b"".join(through.stream("the/key", 1 << 16)) == content
+    finally:
+        proxy.close()
+    ranges = [found[1] for data in asked if (found := re.search(rb"(?i)range: bytes=(\d+)-", data))]
+    assert len(ranges) >= 4
+    assert sorted(map(int, ranges)) == [int(start) for start in ranges]
+
+
+def test_a_download_of_which_no_more_comes_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.object_store_s3._RESUME_SECONDS", 0.0)
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nETag: x\r\n\r\n" + bytes(500_000)
     with answering(answer) as endpoint:
         store = S3Store("b", endpoint_url=endpoint, access_key_id="id", secret_access_key="secret")

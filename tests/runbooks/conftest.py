@@ -12,15 +12,14 @@ import os
 import runpy
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from socket import SHUT_RDWR, create_connection, create_server, socket
+from socket import create_server
 from typing import Any, Literal, Protocol, cast
 
 import psycopg
@@ -59,6 +58,7 @@ from tasks.profiles import SERVICES_VARIABLE, read_profile
 from tasks.records.backup import Manifest, StoredObject, Verification
 from tasks.records.service import ServiceProfile
 from tests.forking import CONTEXT
+from tests.proxy import Proxy
 
 Kind = Literal["mongodb", "postgresql"]
 KINDS: tuple[Kind, ...] = ("mongodb", "postgresql")
@@ -662,43 +662,6 @@ def children(prefect_server: None, tmp_path: Path) -> Iterator[Children]:
     started.end()
 
 
-class Proxy:
-    """A TCP proxy in front of a server, whose ``on_data`` may cut a connection or take the server away.
-
-    ``on_data(data, from_client)`` sees every piece and returns False to cut the connection it came by.
-    """
-
-    def __init__(self, target: tuple[str, int], on_data: Callable[[bytes, bool], bool]) -> None:
-        self._target, self._on_data = target, on_data
-        self._listener = create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                try:
-                    server = create_connection(self._target)
-                except OSError:
-                    client.close()
-                    continue
-                for source, sink, from_client in ((client, server, True), (server, client, False)):
-                    pump = threading.Thread(target=self._pump, args=(source, sink, from_client), daemon=True)
-                    pump.start()
-
-    def _pump(self, source: socket, sink: socket, from_client: bool) -> None:
-        with suppress(OSError):
-            while (data := source.recv(1 << 16)) and self._on_data(data, from_client):
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(SHUT_RDWR)
-
-    def close(self) -> None:
-        self._listener.close()
-
-
 @pytest.fixture
 def proxies() -> Iterator[Callable[[int, Callable[[bytes, bool], bool]], Proxy]]:
     """A maker of proxies in front of a port of this host."""
@@ -717,6 +680,7 @@ def proxies() -> Iterator[Callable[[int, Callable[[bytes, bool], bool]], Proxy]]
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tasks try again at once and MongoDB's driver give up soon: no waiting is specified here."""
     monkeypatch.setattr("tasks.mongodb._SELECTION_MILLISECONDS", 500)
+    monkeypatch.setattr("tasks.object_store_s3._RESUME_SECONDS", 0.1)
     for found in _list_retried_tasks():
         monkeypatch.setattr(found, "retry_delay_seconds", 0.1)
 

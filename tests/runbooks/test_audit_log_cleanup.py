@@ -25,6 +25,7 @@ from tasks.archives import ArchiveStore, open_archives
 from tasks.history import Measurement, record_measurement
 from tasks.journal import list_open_journals
 from tasks.mongodb import RAW
+from tests.proxy import Proxy
 from tests.runbooks.conftest import (
     Children,
     Kind,
@@ -32,7 +33,6 @@ from tests.runbooks.conftest import (
     Ledgers,
     MongodbDatabase,
     PostgresqlDatabase,
-    Proxy,
     artifacts_of,
     completed,
     failed,

@@ -26,12 +26,12 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from deployments.sandbox.stack import Sandbox
+from tests.proxy import Proxy
 from tests.runbooks.conftest import (
     KINDS,
     Children,
     Ledger,
     Ledgers,
-    Proxy,
     completed,
     failed,
     wait_until,

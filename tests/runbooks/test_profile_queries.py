@@ -20,13 +20,13 @@ from tasks.host_folder import host_folder
 from tasks.journal import list_open_journals
 from tasks.mongodb_profiler import open_profiler, put_back_profiler
 from tasks.profiling_state import may_be_left_on
+from tests.proxy import Proxy
 from tests.runbooks.conftest import (
     Children,
     Ledger,
     Ledgers,
     MongodbDatabase,
     PostgresqlDatabase,
-    Proxy,
     artifacts_of,
     completed,
     failed,

@@ -14,7 +14,8 @@ import pytest
 
 from deployments.sandbox.stack import Sandbox
 from tasks.fingerprints import prove_fingerprints
-from tests.runbooks.conftest import Children, Ledgers, Proxy
+from tests.proxy import Proxy
+from tests.runbooks.conftest import Children, Ledgers
 from tests.runbooks.rotation_providers import PROVIDERS, Database, Provider
 from tests.runbooks.rotation_walking import Rotated, make_rotated
 from tests.runbooks.walking import is_healthy
