@@ -1,8 +1,9 @@
 """How a figure grows, and when a disk will be full. Pure: points and the time in, a range of dates out.
 
-The trend is the median of the slopes between all pairs of days (Theil and Sen), so that a single night on
-which something was imported or cleaned up does not move it. Its range is Sen's: of the slopes in their order,
-those so far from the median as chance would bring them in one case of ten.
+The trend is the median of the slopes between all pairs of days (Theil and Sen), so that a single night that
+is quite different does not move it; a step that stays does, for the month that is looked back. Its range is
+Sen's: of the slopes in their order, those so far from the median as chance would bring them in one case of
+ten.
 """
 
 import math
