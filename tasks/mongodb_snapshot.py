@@ -22,6 +22,7 @@ from pymongo.command_cursor import CommandCursor
 from pymongo.errors import OperationFailure
 from pymongo.read_concern import ReadConcern
 
+from tasks.errors import SourceError
 from tasks.mongodb import RAW, Client, connect, database_of, translated
 from tasks.mongodb_dump_format import is_dumped
 from tasks.records.backup import Consistency
@@ -60,27 +61,42 @@ class MongodbSnapshot:
     turn: AbstractContextManager[Any] = field(default_factory=nullcontext)
 
     def read(self, shape: CollectionShape) -> Iterator[list[bytes]]:
-        """Yield the documents' raw BSON in batches of about 1 MiB; the driver's errors leave as ours."""
-        stored = f"system.buckets.{shape.name}" if shape.kind == "timeseries" else shape.name
-        query: dict[str, Any] = {"find": stored, "batchSize": _FIRST_BATCH_DOCUMENTS}
+        """Yield the documents' raw BSON in batches of about 1 MiB; the driver's errors leave as ours.
+
+        Raise ``SourceError`` for a time series whose buckets this server does not hand out.
+        """
+        is_series, found = shape.kind == "timeseries", False
+        with translated(f"MongoDB, reading {self.database}.{shape.name}"):
+            for documents in self._read(f"system.buckets.{shape.name}" if is_series else shape.name, shape):
+                found = True
+                yield documents
+            # Servers since 8.3 keep them otherwise, and have nothing under that name.
+            if is_series and not found and any(self._read(shape.name, shape)):
+                raise SourceError(
+                    f"MongoDB {self.server_version} does not hand out the buckets of the time series "
+                    f"{self.database}.{shape.name} as servers before 8.3 do: it would be saved as empty. "
+                    "Keep it in a database of its own, and save that by mongodump."
+                )
+
+    def _read(self, name: str, shape: CollectionShape) -> Iterator[list[bytes]]:
+        query: dict[str, Any] = {"find": name, "batchSize": _FIRST_BATCH_DOCUMENTS}
         if self.read_concern is not None and not (shape.options.get("capped") and self.skips_capped):
             query["readConcern"] = self.read_concern
-        with translated(f"MongoDB, reading {self.database}.{shape.name}"):
-            database = self.client[self.database].with_options(RAW)
-            # A session is one conversation: threads that share it take turns.
-            with self.turn:
-                cursor = database.cursor_command(query, codec_options=RAW, session=self.session)
-                cursor.batch_size(_FIRST_BATCH_DOCUMENTS)
-                documents = _take_batch(cursor, _FIRST_BATCH_DOCUMENTS)
-            with cursor:
-                while documents:
-                    yield documents
-                    if not cursor.alive:
-                        return
-                    wanted = max(1, _BATCH_BYTES * len(documents) // sum(map(len, documents)))
-                    cursor.batch_size(wanted)
-                    with self.turn:
-                        documents = _take_batch(cursor, wanted)
+        database = self.client[self.database].with_options(RAW)
+        # A session is one conversation: threads that share it take turns.
+        with self.turn:
+            cursor = database.cursor_command(query, codec_options=RAW, session=self.session)
+            cursor.batch_size(_FIRST_BATCH_DOCUMENTS)
+            documents = _take_batch(cursor, _FIRST_BATCH_DOCUMENTS)
+        with cursor:
+            while documents:
+                yield documents
+                if not cursor.alive:
+                    return
+                wanted = max(1, _BATCH_BYTES * len(documents) // sum(map(len, documents)))
+                cursor.batch_size(wanted)
+                with self.turn:
+                    documents = _take_batch(cursor, wanted)
 
     @property
     def skips_capped(self) -> bool:

@@ -88,6 +88,23 @@ def test_a_collection_that_is_first_read_late_is_of_the_same_moment(
         assert [ids(batch) for batch in snapshot.read(shape_of(snapshot, "late"))] == [[1]]
 
 
+def test_a_time_series_of_which_the_server_hands_out_no_buckets_is_not_saved_as_empty(
+    database: Database[Document], url: str
+) -> None:
+    database["weather"].insert_one({"_id": 1, "degrees": 20})
+    database["system.buckets.rain"].insert_one({"_id": 1, "control": {"version": 1}})
+    with open_snapshot(url) as snapshot:
+        series = {
+            name: CollectionShape(name, "timeseries", None, {}, ()) for name in ("rain", "snow", "weather")
+        }
+        assert [ids(batch) for batch in snapshot.read(series["rain"])] == [[1]]
+        assert list(snapshot.read(series["snow"])) == []
+        with pytest.raises(
+            SourceError, match=r"does not hand out the buckets of the time series .*\.weather"
+        ):
+            list(snapshot.read(series["weather"]))
+
+
 def test_this_server_is_not_taken_for_one_that_holds_a_cluster_time(endpoints: Endpoints) -> None:
     with connect(endpoints.mongodb_admin_url) as client:
         assert "setName" in client.admin.command("hello")
