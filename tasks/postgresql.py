@@ -65,7 +65,8 @@ BY_STATE: dict[str, tuple[type[RunbookError], str]] = {
     "57P03": (UnreachableError, "is starting up"),
 }
 CONNECTION_LOST = re.compile(
-    r"connection to server|server closed the connection|could not connect|could not translate host"
+    r"connection to server|server closed the connection|the connection is (?:closed|lost)"
+    r"|could not (?:connect|translate host|receive data|send data)"
     r"|the database system is|terminating connection|no connection to the server|SSL SYSCALL",
 )
 _NO_DATABASE = re.compile(r'database ".*" does not exist')
@@ -207,4 +208,4 @@ def _judge(where: str, error: psycopg.Error) -> RunbookError:
         return UnreachableError(
             f"{where} does not answer ({message}): check that it runs and that the network lets us through."
         )
-    return SourceError(f"{where}: {message}")
+    return SourceError(f"{where}: {message.removesuffix('.')}.")

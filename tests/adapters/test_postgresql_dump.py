@@ -19,7 +19,7 @@ from deployments.sandbox.stack import Sandbox
 from flows.decisions.comparison import compare_postgresql
 from tasks import postgresql_dump, postgresql_snapshot
 from tasks.errors import AccessDeniedError, ConfigurationError, DamagedSetError, SourceError, UnreachableError
-from tasks.postgresql import connect, parse_url
+from tasks.postgresql import connect, parse_url, translated
 from tasks.postgresql_copy_sections import CopySections
 from tasks.postgresql_dump import DUMP_KEY, decode, read_archive, save_database
 from tasks.postgresql_restore import (
@@ -510,6 +510,15 @@ def test_libpqs_parameters_are_kept_as_they_are_written(endpoints: Endpoints) ->
     assert "schema" not in address.parameters.values
     with connect(address) as connection:
         assert connection.execute("SHOW work_mem").fetchone() == ("7MB",)
+
+
+def test_a_connection_that_was_lost_is_unreachable_however_often_it_is_asked(endpoints: Endpoints) -> None:
+    address = parse_url(endpoints.postgresql_admin_url)
+    with connect(address) as other, psycopg.connect(endpoints.postgresql_admin_url) as lost:
+        other.execute("SELECT pg_terminate_backend(%s)", [lost.info.backend_pid])
+        for said in ("is shutting down", r"does not answer \(the connection is closed\)"):
+            with pytest.raises(UnreachableError, match=f"^The server {said}"), translated("The server"):
+                lost.execute("SELECT 1")
 
 
 @pytest.mark.parametrize(("query", "idle"), [("", "60"), ("?keepalives_idle=7", "7")])
