@@ -28,6 +28,7 @@ CONNECTIONS: Final = 64
 # How often in a row a download is gone on with that brings nothing, and after how many times this long.
 _RESUMPTIONS: Final = 4
 _RESUME_SECONDS: Final = 2.0
+_SKIPPED_BYTES: Final = 1 << 20
 Checksums = Literal["when_supported", "when_required"]
 
 
@@ -141,10 +142,12 @@ class S3Store:
             answer = self._client.get_object(
                 Bucket=self._bucket, Key=self._root + key, Range=f"bytes={read}-", IfMatch=etag
             )
-            if "ContentRange" not in answer:
-                # A store that knows no ranges gives all of it.
-                answer["Body"].read(read)
-        return answer["Body"]
+            body = answer["Body"]
+            # A store that knows no ranges gives all of it.
+            left = 0 if answer.get("ContentRange") else read
+            while chunk := body.read(min(left, _SKIPPED_BYTES)):
+                left -= len(chunk)
+        return body
 
     def _read_body(self, key: str, body: "StreamingBody", size: int, chunk_bytes: int) -> Iterator[bytes]:
         left = size
