@@ -85,20 +85,22 @@ class Deleting:
         self._progress.write(DELETED, deleted=deleted, gone_through=self._at, gone=gone)
 
     def _find_gone(self, batch: Sequence[bytes], at_most: int) -> Iterator[int]:
-        missing, otherwise = self._compare(batch)
-        self.stubborn += len(batch) - missing - otherwise
+        found = self._compare(batch)
+        self.stubborn += len(batch) - sum(found)
         # One that we may have deleted must be in the archive; one too many there harms nobody.
-        return self._locate(batch, 0, with_others=missing < at_most)
+        return self._locate(batch, 0, found, with_others=found[0] < at_most)
 
-    def _locate(self, batch: Sequence[bytes], first: int, *, with_others: bool) -> Iterator[int]:
-        missing, otherwise = self._compare(batch)
-        found = missing + (otherwise if with_others else 0)
-        if found == len(batch):
+    def _locate(
+        self, batch: Sequence[bytes], first: int, found: tuple[int, int], *, with_others: bool
+    ) -> Iterator[int]:
+        """Yield the places of what is gone of a batch of which so many are missing, and there otherwise."""
+        gone = sum(found) if with_others else found[0]
+        if gone == len(batch):
             yield from range(first, first + len(batch))
-        elif found:
+        elif gone:
             half = len(batch) // 2
-            yield from self._locate(batch[:half], first, with_others=with_others)
-            yield from self._locate(batch[half:], first + half, with_others=with_others)
+            for start, piece in ((first, batch[:half]), (first + half, batch[half:])):
+                yield from self._locate(piece, start, self._compare(piece), with_others=with_others)
 
     def _compare(self, batch: Sequence[bytes]) -> tuple[int, int]:
         missing, otherwise = self._source.compare(self._work.rule.source, self._work.columns, batch)

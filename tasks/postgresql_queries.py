@@ -16,6 +16,7 @@ from tasks.credentials import resolve
 from tasks.environment_file import read_variable
 from tasks.errors import AccessDeniedError
 from tasks.postgresql import connect, parse_url
+from tasks.postgresql_sessions import MAY_SEE_ROLE
 from tasks.records.section import Reference
 from tasks.records.service import ServiceProfile
 from tasks.records.slow_queries import RunningStatement, Statement
@@ -33,9 +34,6 @@ _OLDEST_EXTENSION = [1, 8]
 _EVICTIONS_TOLD = [1, 9]
 # Either setting makes that nothing is counted; a role and a database may have their own.
 _COUNTING_ENDED_BY = (("pg_stat_statements.track", "none", "top"), ("compute_query_id", "off", "auto"))
-_MAY_SEE = """
-SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') OR pg_has_role(current_user, %s, 'USAGE')
-"""
 _STATEMENTS = """
 SELECT userid || '.' || queryid AS identity, min(query) AS text, sum(calls)::bigint AS calls,
        sum(total_exec_time) AS milliseconds, max(max_exec_time) AS longest, sum(rows)::bigint AS rows,
@@ -100,7 +98,7 @@ class PostgresqlQueries:
     def _open(self) -> Generator[Connection]:
         address = parse_url(resolve(self._admin_url), self._application.database)
         with connect(address) as connection:
-            if connection.execute(_MAY_SEE, [self._application.user]).fetchone() != (True,):
+            if connection.execute(MAY_SEE_ROLE, [self._application.user]).fetchone() != (True,):
                 raise AccessDeniedError(
                     f"{address} does not show this user the application's statements: give the user of "
                     "database.admin_url the role pg_read_all_stats."

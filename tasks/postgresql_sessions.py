@@ -20,6 +20,10 @@ _COMMANDS = re.compile(
     "|FETCH|GRANT|INSERT|LISTEN|LOCK|MERGE|NOTIFY|PREPARE|REFRESH|REINDEX|RELEASE|RESET|REVOKE|ROLLBACK|SAVEPOINT"
     "|SELECT|SET|SHOW|START|TRUNCATE|UPDATE|VACUUM|VALUES|WITH"
 )
+# Without it the lines of another role are there, and all that matters in them is empty.
+MAY_SEE_ROLE = """
+SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') OR pg_has_role(current_user, %s, 'USAGE')
+"""
 _MAY_SEE_OTHERS = "SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
 # Who does not see others' sessions sees whose they are, but not of which type: the server's own have no user
 # or no database.

@@ -14,6 +14,7 @@ from tasks.environment_file import read_variable
 from tasks.errors import AccessDeniedError, RunbookError
 from tasks.postgresql import Address, connect, parse_url
 from tasks.postgresql_limits import Limits, limited
+from tasks.postgresql_sessions import MAY_SEE_ROLE
 from tasks.records.service import ServiceProfile
 from tasks.records.stuck_sessions import (
     ApplicationSession,
@@ -32,9 +33,6 @@ _POLL_SECONDS = 0.05
 # Ours, and the programs that back up and restore.
 _LEFT_ALONE = re.compile("runbooks|pg_(dump|dumpall|restore|basebackup|receivewal|recvlogical)")
 
-_MAY_SEE = """
-SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') OR pg_has_role(current_user, %s, 'USAGE')
-"""
 # ``waitstart`` is there since version 14.
 _SESSIONS = """
 SELECT pid, backend_start, coalesce(usename, ''), datname IS NOT DISTINCT FROM current_database(),
@@ -85,7 +83,7 @@ class PostgresqlTermination:
 
     def _ask_at(self, address: Address, act: Callable[[Connection], T]) -> T:
         with connect(address) as connection, limited(connection, _LIMITS):
-            if connection.execute(_MAY_SEE, [self._own.user]).fetchone() != (True,):
+            if connection.execute(MAY_SEE_ROLE, [self._own.user]).fetchone() != (True,):
                 raise AccessDeniedError(
                     f"{address} does not show this user what the application does: give the user of "
                     "database.admin_url the roles pg_read_all_stats and pg_signal_backend."

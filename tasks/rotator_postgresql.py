@@ -17,6 +17,7 @@ from tasks.errors import AccessDeniedError
 from tasks.postgresql import Address, Parameters, connect, dial, is_password_refused, parse_url
 from tasks.postgresql_limits import Limits, limited
 from tasks.postgresql_permissions import exercise_permissions, list_lacks, say_lacks
+from tasks.postgresql_sessions import MAY_SEE_ROLE
 from tasks.records.service import ServiceProfile
 
 _LIMITS: Final = Limits(statement=10, lock=5, silence=15)
@@ -27,10 +28,6 @@ SELECT me.rolsuper OR (me.rolcreaterole AND NOT it.rolsuper AND CASE
     WHEN current_setting('server_version_num')::int < 160000 THEN true
     ELSE pg_has_role(me.oid, it.oid, 'USAGE WITH ADMIN OPTION') END)
 FROM pg_roles me, pg_roles it WHERE me.rolname = current_user AND it.rolname = %s
-"""
-# Without it the lines of other roles are there, and all that matters in them is empty.
-_MAY_SEE: Final = """
-SELECT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE') OR pg_has_role(current_user, %s, 'USAGE')
 """
 _MAY_END: Final = """
 SELECT pg_has_role(current_user, 'pg_signal_backend', 'USAGE') OR pg_has_role(current_user, %s, 'USAGE')
@@ -170,7 +167,7 @@ class PostgresqlUsers:
                     f"{admin.user}, whom database.admin_url names, may not change the password of {role}: it "
                     f"needs CREATEROLE and GRANT {role} TO {admin.user} WITH ADMIN OPTION."
                 )
-            if not _is_true(connection, _MAY_SEE, role):
+            if not _is_true(connection, MAY_SEE_ROLE, role):
                 return (
                     f"{admin.user}, whom database.admin_url names, does not see the sessions of {role}: "
                     f"GRANT pg_read_all_stats TO {admin.user}."

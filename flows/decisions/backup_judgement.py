@@ -76,7 +76,7 @@ def expect_summary(set_id: str, kind: SetKind, created_at: datetime, reason_pinn
 
 def describe_backup(manifest: Manifest, deletes: int, kept: int, *, seconds: float | None = None) -> str:
     """Return the run's result in one sentence; ``seconds`` is the whole run's time, verification included."""
-    part, entry = _name_units(manifest)
+    part, entry = name_units(manifest)
     took = manifest.seconds if seconds is None else seconds
     return (
         f"{manifest.service}: {say_count(manifest.parts, part)} with {say_count(manifest.entries, entry)} "
@@ -85,7 +85,8 @@ def describe_backup(manifest: Manifest, deletes: int, kept: int, *, seconds: flo
     )
 
 
-def _name_units(manifest: Manifest) -> tuple[str, str]:
+def name_units(manifest: Manifest) -> tuple[str, str]:
+    """Return what the database's parts and their entries are called."""
     return ("collection", "document") if manifest.mongodb is not None else ("table", "row")
 
 
@@ -111,7 +112,7 @@ def _find_empty_objects(manifest: Manifest) -> list[str]:
 
 def _find_empty_parts(manifest: Manifest) -> list[str]:
     findings = []
-    part, _ = _name_units(manifest)
+    part, _ = name_units(manifest)
     if manifest.mongodb is None and manifest.postgresql is None:
         findings.append(f"The set holds no database: look at the profile of {manifest.service}.")
     elif manifest.parts == 0:
@@ -129,7 +130,7 @@ def _find_empty_parts(manifest: Manifest) -> list[str]:
 def _judge_empty_database(
     manifest: Manifest, good: Sequence[SetSummary], *, accept_changed_size: bool
 ) -> list[str]:
-    part, entry = _name_units(manifest)
+    part, entry = name_units(manifest)
     nothing = f"The database has {say_count(manifest.parts, part)} and not one {entry}"
     if good and good[0].entries > 0:
         finding = (
@@ -149,7 +150,7 @@ def _judge_empty_database(
 def _judge_size(manifest: Manifest, good: Sequence[SetSummary], size_factor: float) -> list[str]:
     if len(good) < _LEAST_HISTORY:
         return []
-    _, entry = _name_units(manifest)
+    _, entry = name_units(manifest)
     measures = (
         (manifest.raw_bytes, [found.raw_bytes for found in good], _NOISE_BYTES, _say_raw),
         (manifest.entries, [found.entries for found in good], _NOISE_ENTRIES, partial(say_count, noun=entry)),

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from flows.decisions.backup_judgement import name_units
 from tasks.records.backup import CollectionContent, Manifest
 from tasks.records.figures import say_count
 
@@ -33,14 +34,14 @@ def _list_emptied(manifest: Manifest, good: Sequence[Manifest], may_empty: Colle
         return
     now = {part.name: part for part in _list_parts(manifest)}
     before = [{part.name: part for part in _list_parts(found)} for found in good]
-    what, entry = ("Collection", "document") if manifest.mongodb is not None else ("Table", "row")
+    what, entry = name_units(manifest)
     for name, part in before[0].items():
         least = min(found[name].entries if name in found else 0 for found in before)
         is_gone = name not in now or now[name].entries == 0
         excused = part.may_expire or {name, name.rpartition(".")[2]} & {*may_empty}
         if is_gone and least >= _LEAST_ENTRIES and not excused:
             yield (
-                f"{what} {name} is {'empty' if name in now else 'not there'}, and held "
+                f"{what.capitalize()} {name} is {'empty' if name in now else 'not there'}, and held "
                 f"{say_count(part.entries, entry)} in the last good set {good[0].set_id}: find out who did "
                 "that; if it is right, run again with accept_changed_size."
             )

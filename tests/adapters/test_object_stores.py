@@ -459,6 +459,15 @@ def answering(answer: bytes) -> Iterator[str]:
         server.shutdown(socket.SHUT_RDWR)
 
 
+@contextlib.contextmanager
+def refusing(status: int, code: str, message: str) -> Iterator[S3Store]:
+    """A store that says this to everyone."""
+    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+    answer = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(body), body)
+    with answering(answer) as endpoint:
+        yield S3Store("b", endpoint_url=endpoint, access_key_id="id", secret_access_key="secret")
+
+
 def test_a_download_that_is_cut_midway_is_gone_on_with(
     s3_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -515,12 +524,8 @@ def test_a_download_of_which_no_more_comes_is_unreachable(monkeypatch: pytest.Mo
     ],
 )
 def test_what_the_store_says_becomes_ours(status: int, code: str, kind: type[RunbookError]) -> None:
-    body = f"<Error><Code>{code}</Code><Message>m</Message></Error>".encode()
-    answer = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(body), body)
-    with answering(answer) as endpoint:
-        store = S3Store("b", endpoint_url=endpoint, access_key_id="id", secret_access_key="secret")
-        with pytest.raises(kind, match=code):
-            store.write("the/key", b"content")
+    with refusing(status, code, "m") as store, pytest.raises(kind, match=code):
+        store.write("the/key", b"content")
 
 
 @pytest.mark.parametrize(
@@ -554,12 +559,8 @@ def test_what_the_store_says_becomes_ours(status: int, code: str, kind: type[Run
 def test_what_a_store_lacks_or_wants_is_said(
     status: int, code: str, message: str, kind: type[RunbookError], sentence: str
 ) -> None:
-    body = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
-    answer = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (status, len(body), body)
-    with answering(answer) as endpoint:
-        store = S3Store("b", endpoint_url=endpoint, access_key_id="id", secret_access_key="secret")
-        with pytest.raises(kind, match=sentence):
-            store.write_if_absent("the/key", b"content")
+    with refusing(status, code, message) as store, pytest.raises(kind, match=sentence):
+        store.write_if_absent("the/key", b"content")
 
 
 def test_a_store_that_goes_away_in_mid_upload_is_unreachable_and_completes_nothing(s3_server: Any) -> None:

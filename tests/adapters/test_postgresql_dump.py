@@ -190,15 +190,21 @@ def test_what_is_defined_anew_while_the_dump_is_under_way_is_neither_in_it_nor_i
     monkeypatch.setattr(postgresql_dump, "decode", meanwhile)
     content = save(database, endpoints, location)
     assert changed.is_set()
-    scratch = f"scratch_{uuid.uuid4().hex[:8]}"
-    admin = propertypulse.database.admin_url
-    try:
-        restore_database.fn(admin, scratch, content, endpoints.pg_bin, location)
-        found = observe_restored_database.fn(admin, scratch, endpoints.pg_bin)
-    finally:
-        drop_database.fn(admin, scratch)
+    found = restore_beside(content, endpoints, location, propertypulse)
     assert "SELECT 41" in content.definitions["routine"][0]
     assert (found.tables, found.definitions) == (content.tables, content.definitions)
+
+
+def restore_beside(
+    content: PostgresqlContent, endpoints: Endpoints, location: SetLocation, service: ServiceProfile
+) -> PostgresqlFacts:
+    """Restore what was saved into a database of its own, look at that, and drop it."""
+    admin, scratch = service.database.admin_url, f"scratch_{uuid.uuid4().hex[:8]}"
+    try:
+        restore_database.fn(admin, scratch, content, endpoints.pg_bin, location)
+        return observe_restored_database.fn(admin, scratch, endpoints.pg_bin)
+    finally:
+        drop_database.fn(admin, scratch)
 
 
 ODD = """
@@ -258,13 +264,7 @@ def test_odd_tables_are_saved_and_restored_like_any_other(
         "public.generated": 1,
         "public.names": 1,
     }
-    scratch = f"scratch_{uuid.uuid4().hex[:8]}"
-    admin = propertypulse.database.admin_url
-    try:
-        restore_database.fn(admin, scratch, content, endpoints.pg_bin, location)
-        found = observe_restored_database.fn(admin, scratch, endpoints.pg_bin)
-    finally:
-        drop_database.fn(admin, scratch)
+    found = restore_beside(content, endpoints, location, propertypulse)
     assert (found.tables, found.definitions) == (content.tables, content.definitions)
 
 
@@ -278,13 +278,7 @@ def test_what_a_restore_makes_the_server_print_anew_is_no_difference(
     ):
         connection.execute("CREATE UNIQUE INDEX CONCURRENTLY never_built ON twice (id)")
     content = save(database, endpoints, location)
-    scratch = f"scratch_{uuid.uuid4().hex[:8]}"
-    admin = propertypulse.database.admin_url
-    try:
-        restore_database.fn(admin, scratch, content, endpoints.pg_bin, location)
-        found = observe_restored_database.fn(admin, scratch, endpoints.pg_bin)
-    finally:
-        drop_database.fn(admin, scratch)
+    found = restore_beside(content, endpoints, location, propertypulse)
     # The server still does what it is compared for.
     assert {kind for kind, texts in content.definitions.items() if texts != found.definitions[kind]} == {
         "constraint",

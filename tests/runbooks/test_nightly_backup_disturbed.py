@@ -356,6 +356,11 @@ def sweep(ledger: Ledger, children: Children, moments: Iterator[int], mode: str 
     return killed
 
 
+def make_a_day_old(path: Path) -> None:
+    yesterday = time.time() - 25 * 3600
+    os.utime(path, (yesterday, yesterday))
+
+
 @pytest.mark.timeout(600)
 def test_killed_before_any_of_its_changes_a_run_loses_nothing_and_the_next_succeeds_at_once(
     ledgers: Ledgers, children: Children
@@ -370,8 +375,7 @@ def test_killed_before_any_of_its_changes_a_run_loses_nothing_and_the_next_succe
     beside.touch()
     ledger.must_back_up()
     assert beside.exists()
-    yesterday = time.time() - 25 * 3600
-    os.utime(beside, (yesterday, yesterday))
+    make_a_day_old(beside)
     ledger.must_back_up()
     assert not list(ledger.root.rglob("*.unfinished"))
 
@@ -383,8 +387,7 @@ def test_a_set_that_is_copied_in_by_hand_is_left_alone_for_a_day(ledger: Ledger)
     copied.touch()
     ledger.must_back_up()
     assert copied.exists()
-    yesterday = time.time() - 25 * 3600
-    os.utime(copied, (yesterday, yesterday))
+    make_a_day_old(copied)
     ledger.must_back_up()
     assert not copied.exists()
 
