@@ -12,6 +12,7 @@ from tasks.postgresql_archive import restore_archive
 from tasks.postgresql_catalog import read_definitions
 from tasks.postgresql_client import find_client, running
 from tasks.postgresql_copy_sections import CopySections
+from tasks.postgresql_properties import DatabaseProperties, create_database, read_properties
 from tasks.records.backup import PostgresqlContent, PostgresqlFacts
 from tasks.records.section import Reference
 from tasks.retrying import retried
@@ -35,8 +36,9 @@ def drop_database(admin_url: Reference, scratch: str) -> None:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def restore_database(
+def restore_database(  # noqa: PLR0913, PLR0917  each names a thing of its own
     admin_url: Reference,
+    real: str,
     scratch: str,
     content: PostgresqlContent,
     client_directory: Path | None,
@@ -44,11 +46,15 @@ def restore_database(
 ) -> None:
     """Given a set's dump, make the scratch database and restore the dump into it, stopping at any error.
 
-    Owners and privileges are left out: they are the server's, not the data's.
+    It has the encoding, locale and tablespace of the real one, as a constraint may hold by one locale and not
+    by another; if there is none, the server's. Owners and privileges are left out: they are the server's,
+    not the data's.
     """
     admin = resolve(admin_url)
     with connect(parse_url(admin)) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(scratch)))
+        found = read_properties(connection, real)
+        properties = DatabaseProperties(connection.info.user, {} if found is None else found.options)
+        create_database(connection, scratch, properties)
     archive = SetFolder(location).load(content.dump.key, ZSTD)
     restore_archive(archive, parse_url(admin, scratch), client_directory, ["--no-owner", "--no-privileges"])
 

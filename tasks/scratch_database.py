@@ -80,7 +80,12 @@ class PostgresqlScratch:
         """Restore the set's dump into the scratch database."""
         if manifest.postgresql is not None:
             postgresql_restore.restore_database(
-                self._admin_url, scratch, manifest.postgresql, self._client_directory, location
+                self._admin_url,
+                self.real_database,
+                scratch,
+                manifest.postgresql,
+                self._client_directory,
+                location,
             )
 
     def observe(self, scratch: str, manifest: Manifest, location: SetLocation) -> RestoredFacts:

@@ -36,6 +36,12 @@ from tasks.streams import ZSTD
 from tests.adapters.conftest import make_location
 
 CANARY = "canary7f3a"
+REAL = "propertypulse"
+# By this locale É has no small letter; by the sandbox's own it has one, and the row would be refused.
+OTHER_LOCALE = "CREATE DATABASE {} TEMPLATE template0 ENCODING UTF8 LOCALE_PROVIDER libc LOCALE 'C'"
+LARGE_LETTERS = """
+    CREATE TABLE names (name text PRIMARY KEY CHECK (lower(name) = 'É'));
+    INSERT INTO names VALUES ('É')"""
 
 
 @pytest.fixture
@@ -94,7 +100,7 @@ def test_a_restore_has_every_fact_of_the_seeded_database(
     scratch = f"scratch_{uuid.uuid4().hex[:8]}"
     admin = propertypulse.database.admin_url
     try:
-        restore_database.fn(admin, scratch, content, endpoints.pg_bin, location)
+        restore_database.fn(admin, REAL, scratch, content, endpoints.pg_bin, location)
         assert scratch in list_databases.fn(admin)
         found = observe_restored_database.fn(admin, scratch, endpoints.pg_bin)
     finally:
@@ -196,15 +202,34 @@ def test_what_is_defined_anew_while_the_dump_is_under_way_is_neither_in_it_nor_i
 
 
 def restore_beside(
-    content: PostgresqlContent, endpoints: Endpoints, location: SetLocation, service: ServiceProfile
+    content: PostgresqlContent,
+    endpoints: Endpoints,
+    location: SetLocation,
+    service: ServiceProfile,
+    real: str = REAL,
 ) -> PostgresqlFacts:
     """Restore what was saved into a database of its own, look at that, and drop it."""
     admin, scratch = service.database.admin_url, f"scratch_{uuid.uuid4().hex[:8]}"
     try:
-        restore_database.fn(admin, scratch, content, endpoints.pg_bin, location)
+        restore_database.fn(admin, real, scratch, content, endpoints.pg_bin, location)
         return observe_restored_database.fn(admin, scratch, endpoints.pg_bin)
     finally:
         drop_database.fn(admin, scratch)
+
+
+def test_what_holds_by_the_real_databases_locale_holds_in_the_scratch_one(
+    endpoints: Endpoints, database: str, location: SetLocation, propertypulse: ServiceProfile
+) -> None:
+    name = urlsplit(database).path[1:]
+    with psycopg.connect(endpoints.postgresql_admin_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        connection.execute(sql.SQL(OTHER_LOCALE).format(sql.Identifier(name)))
+    execute(database, LARGE_LETTERS)
+    content = save(database, endpoints, location)
+    found = restore_beside(content, endpoints, location, propertypulse, name)
+    assert found.tables == content.tables
+    with pytest.raises(DamagedSetError, match="names_name_check"):
+        restore_beside(content, endpoints, location, propertypulse)
 
 
 ODD = """
@@ -330,7 +355,7 @@ def test_a_restore_of_a_damaged_dump_fails_and_names_it(
     try:
         with pytest.raises(DamagedSetError, match="does not restore"):
             restore_database.fn(
-                propertypulse.database.admin_url, scratch, content, endpoints.pg_bin, location
+                propertypulse.database.admin_url, REAL, scratch, content, endpoints.pg_bin, location
             )
     finally:
         drop_database.fn(propertypulse.database.admin_url, scratch)
