@@ -52,7 +52,8 @@ _KEYS = """
 _INDEXES = f"""
     SELECT {SOURCE.format(oid="c.oid", name="c.relname", schema="n.nspname")}::text AS source,
         x.relname::text AS name, ({_KEYS}) AS key, i.indisunique AS unique,
-        i.indisprimary OR i.indisreplident OR x.relispartition
+        -- The server drops no index of a partitioned table, nor of one of its partitions, concurrently.
+        i.indisprimary OR i.indisreplident OR x.relispartition OR c.relkind = 'p'
             OR EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid) AS held,
         i.indisvalid AND i.indisready AND i.indislive AS valid,
         -- Who builds without blocking holds this lock to the end; no more is seen of another user's work.

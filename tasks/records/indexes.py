@@ -16,7 +16,7 @@ class IndexFacts(BaseModel):
     """Fields, columns or expressions in order, each with ``1``, ``-1`` or its kind (``2d``, ``gin``)."""
     unique: bool = False
     is_constraint: bool = False
-    """Whether it is a primary key or a constraint's: it is not ours to drop."""
+    """Whether it is a primary key, a constraint's or a partitioned table's: it is not ours to drop."""
     is_valid: bool = True
     """False for what a failed concurrent build left, or a build is not through with: it serves nobody."""
     is_building: bool = False

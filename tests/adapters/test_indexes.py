@@ -161,9 +161,12 @@ def test_every_kind_of_postgresql_index_is_listed_as_it_is(postgresql: Postgresq
         "one_null",
         "referenced",
     }
-    # A key that another table refers to, and what belongs to a partitioned table's, nobody can drop.
-    held = {"Mixed_pkey", "Mixed_code_key", "referenced", "part_id_idx"}
+    # A key that another table refers to nobody can drop; what is a partitioned table's only by barring it.
+    held = {"Mixed_pkey", "Mixed_code_key", "referenced", "parts_id_idx", "part_id_idx"}
     assert {one.name for one in found if one.is_constraint} == held
+    for name in ("parts_id_idx", "part_id_idx"):
+        with pytest.raises(psycopg.Error, match=r"partitioned index|requires it"):
+            postgresql.run(f"DROP INDEX CONCURRENTLY {name}")
 
 
 def test_a_postgresql_index_is_made_again_by_its_definition(postgresql: Postgresql) -> None:
