@@ -43,6 +43,10 @@ def _render_rule(found: RuleFacts) -> str:
     title = f"## {escape(found.rule)}: {escape(found.source)}"
     if not found.exists:
         return title
+    if found.needs_index:
+        return (
+            f"{title}\n\n{found.entries:,} entries, not counted further: without an index all would be read."
+        )
     facts = (
         f"{found.entries:,} entries; {found.expired:,} expired and go, {found.held:,} expired and are held, "
         f"{found.without_time:,} have no time. Index: {escape(found.index or 'none')}."

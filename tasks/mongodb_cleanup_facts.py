@@ -1,7 +1,8 @@
 """What a cleanup rule meets in a MongoDB collection, counted by the server where it can."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from pymongo.errors import OperationFailure
 from tasks.errors import ConfigurationError
 from tasks.records.cleanup import MonthOfExpired, RuleFacts
 from tasks.records.data_care import CleanupRule
+from tasks.records.figures import say_duration
 
 # All that is neither a date, nor null, nor missing.
 _WRONG_TYPES: Final = (
@@ -44,7 +46,8 @@ _RECENT: Final = (timedelta(hours=1), timedelta(days=1), timedelta(days=30))
 def observe_rule(database: Database[dict[str, Any]], rule: CleanupRule, cutoff: datetime) -> RuleFacts:
     """Given a rule and its cutoff, return what the rule meets; raise ``ConfigurationError`` for a wrong hold.
 
-    A server without the operators that count by month has the expired documents read instead.
+    Without the index that it needs, a large collection is not counted: every count would read all of it. A
+    server without the operators that count by month has the expired documents read instead.
     """
     kinds = {info["name"]: info for info in database.list_collections()}
     if rule.source not in kinds:
@@ -52,27 +55,22 @@ def observe_rule(database: Database[dict[str, Any]], rule: CleanupRule, cutoff: 
     if obstacle := _find_obstacle(kinds[rule.source]):
         return RuleFacts(rule=rule.name, source=rule.source, exists=True, obstacles=(obstacle,))
     collection = database.get_collection(rule.source, codec_options=_CLAMPED)
-    expired = free_query(rule, {"$lt": cutoff})
-    wrong, example = _find_wrong_types(collection, rule.time_field)
-    newest = _find_newest(collection, rule.time_field)
     entries, size = measure_collection(collection)
-    months, oldest = _count_months(collection, rule, expired)
-    return RuleFacts(
+    indexes = list(collection.list_indexes())
+    facts = RuleFacts(
         rule=rule.name,
         source=rule.source,
         exists=True,
         entries=entries,
-        has_time_field=newest is not None or wrong > 0 or entries == 0,
-        wrong_type=wrong,
-        wrong_type_example=example,
-        without_time=collection.count_documents({rule.time_field: None}),
-        newest=newest,
-        oldest_expired=oldest,
-        months=months,
-        held=_count_held(collection, rule, cutoff),
-        index=_find_index(collection, rule.time_field),
+        index=_find_index(indexes, rule.time_field),
+        cautions=tuple(_list_cautions(indexes, rule)),
         storage_bytes=size,
     )
+    if facts.needs_index:
+        # It ends at the first that has one; only a misspelt field is looked for to the end, once.
+        known = collection.find_one({rule.time_field: {"$ne": None}}, {"_id": 1}) is not None
+        return facts.model_copy(update={"has_time_field": known})
+    return facts.model_copy(update=_count(collection, rule, cutoff, entries))
 
 
 def free_query(rule: CleanupRule, span: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,6 +114,24 @@ def _find_obstacle(info: Mapping[str, Any]) -> str:
     if info.get("options", {}).get("capped"):
         return f"{info['name']} is capped: the server itself drops its oldest documents."
     return ""
+
+
+def _count(
+    collection: Collection[dict[str, Any]], rule: CleanupRule, cutoff: datetime, entries: int
+) -> dict[str, Any]:
+    wrong, example = _find_wrong_types(collection, rule.time_field)
+    newest = _find_newest(collection, rule.time_field)
+    months, oldest = _count_months(collection, rule, free_query(rule, {"$lt": cutoff}))
+    return {
+        "has_time_field": newest is not None or wrong > 0 or entries == 0,
+        "wrong_type": wrong,
+        "wrong_type_example": example,
+        "without_time": collection.count_documents({rule.time_field: None}),
+        "newest": newest,
+        "oldest_expired": oldest,
+        "months": months,
+        "held": _count_held(collection, rule, cutoff),
+    }
 
 
 def _find_wrong_types(collection: Collection[dict[str, Any]], field: str) -> tuple[int, str]:
@@ -195,10 +211,23 @@ def _count_held(collection: Collection[dict[str, Any]], rule: CleanupRule, cutof
     return collection.count_documents({rule.time_field: {"$lt": cutoff}, "$and": [hold]})
 
 
-def _find_index(collection: Collection[dict[str, Any]], field: str) -> str | None:
-    for index in collection.list_indexes():
+def _find_index(indexes: Sequence[Mapping[str, Any]], field: str) -> str | None:
+    for index in indexes:
         first, kind = next(iter(index["key"].items()))
         usable = kind in {1, -1} and not index.get("hidden") and "partialFilterExpression" not in index
         if first == field and usable:
             return str(index["name"])
     return None
+
+
+def _list_cautions(indexes: Sequence[Mapping[str, Any]], rule: CleanupRule) -> Iterator[str]:
+    if not rule.archive and rule.legal_hold is None:
+        return
+    for index in indexes:
+        seconds = float(index.get("expireAfterSeconds", math.nan))
+        # An index whose time is no number, which old servers took, is not one by which anything goes.
+        if math.isfinite(seconds) and list(index["key"]) == [rule.time_field]:
+            yield (
+                f"by its index {index['name']} the server itself deletes what of {rule.source} is older than "
+                f"{say_duration(seconds)}, without an archive and whatever the legal_hold says."
+            )

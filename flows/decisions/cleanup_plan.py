@@ -13,7 +13,6 @@ from tasks.records.runbook_plan import PlannedAct, RunbookPlan
 from tasks.records.service import ServiceProfile
 
 RUNBOOK = "audit-log-cleanup"
-MOST_WITHOUT_INDEX = 10_000
 _CLOCKS_APART = timedelta(minutes=5)
 _HASH_DIGITS = 12
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
@@ -154,7 +153,7 @@ def _list_refusals(rule: CleanupRule, found: RuleFacts, cutoff: datetime) -> Ite
             f"{say_count(found.wrong_type, 'entry', 'entries')} of {source} with something else than a time "
             f"in {field}, as {found.wrong_type_example}: such never expire. Convert them first."
         )
-    if found.index is None and found.entries > MOST_WITHOUT_INDEX:
+    if found.needs_index:
         yield (
             f"no index of {source} begins with {field}, and every batch would read all of its "
             f"{found.entries:,} entries: add {{source: {source}, key: {{{field}: 1}}}} to the profile's "
@@ -174,7 +173,7 @@ def _list_warnings(rule: CleanupRule, found: RuleFacts) -> Iterator[str]:
             f"{rule.name}: its legal_hold keeps nothing of what has expired: if that is not as it should be, "
             "a field or a value in it is misspelt."
         )
-    if found.index is None and 0 < found.entries <= MOST_WITHOUT_INDEX:
+    if found.index is None and found.entries and not found.needs_index:
         yield (
             f"{rule.name}: no index of {rule.source} begins with {rule.time_field}; its "
             f"{found.entries:,} entries are few enough to do without."

@@ -1,10 +1,13 @@
 """What a cleanup rule meets in the database, as facts."""
 
 from datetime import datetime
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
 from tasks.records.data_care import CleanupRule
+
+MOST_WITHOUT_INDEX: Final = 10_000
 
 
 class _Record(BaseModel):
@@ -58,6 +61,11 @@ class RuleFacts(_Record):
     def expired(self) -> int:
         """Entries that the rule deletes."""
         return sum(month.entries for month in self.months)
+
+    @property
+    def needs_index(self) -> bool:
+        """Whether every look for what has expired would read a large source from end to end."""
+        return self.index is None and self.entries > MOST_WITHOUT_INDEX
 
     @property
     def expired_bytes(self) -> int:

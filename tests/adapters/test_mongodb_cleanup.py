@@ -18,6 +18,7 @@ from tasks.errors import ConfigurationError, UnreachableError
 from tasks.mongodb import RAW
 from tasks.mongodb_cleanup import MongodbCleanup
 from tasks.mongodb_replication import find_lag
+from tasks.records import cleanup
 from tasks.records.data_care import CleanupRule
 
 CUTOFF = datetime(2025, 11, 22, tzinfo=UTC)
@@ -146,6 +147,37 @@ def test_a_partial_or_hidden_index_is_not_taken_for_one_that_serves(audit: Audit
     assert audit.source.observe(rule, CUTOFF).index is None
     other.create_index([("at", -1), ("kind", 1)], name="serves")
     assert audit.source.observe(rule, CUTOFF).index == "serves"
+
+
+def test_a_large_collection_without_an_index_is_not_read_to_be_counted(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleanup, "MOST_WITHOUT_INDEX", 2)
+    large = audit.database["large"]
+    large.insert_many([{"_id": n, "at": days(-n)} for n in range(1, 4)])
+    rule = RULE.model_copy(update={"source": "large"})
+    facts = audit.source.observe(rule, CUTOFF)
+    assert (facts.needs_index, facts.has_time_field, facts.months) == (True, True, ())
+    assert not audit.source.observe(rule.model_copy(update={"time_field": "att"}), CUTOFF).has_time_field
+    large.create_index("at")
+    assert audit.source.observe(rule, CUTOFF).expired == large.count_documents({})
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({}, True), ({"archive": False, "legal_hold": {"kind": 1}}, True), ({"archive": False}, False)],
+)
+def test_what_the_server_deletes_by_itself_is_said_to_whoever_wants_an_archive_or_a_hold(
+    audit: Audit, changed: dict[str, Any], *, said: bool
+) -> None:
+    audit.database["expiring"].create_index("at", name="by_age", expireAfterSeconds=86_400)
+    audit.database["expiring"].create_index([("kind", 1), ("at", 1)])
+    found = audit.source.observe(RULE.model_copy(update={"source": "expiring", **changed}), CUTOFF).cautions
+    sentence = (
+        "by its index by_age the server itself deletes what of expiring is older than 1 day, without an "
+        "archive and whatever the legal_hold says."
+    )
+    assert found == ((sentence,) if said else ())
 
 
 # --- What it reads ---

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from flows.decisions.cleanup_judgement import judge_cleanup, say_cleaned
 from flows.decisions.cleanup_plan import (
-    MOST_WITHOUT_INDEX,
     CleanupFacts,
     CleanupPlan,
     choose_cutoffs,
@@ -22,7 +21,7 @@ from flows.decisions.cleanup_plan import (
     plan_cleanup,
 )
 from flows.decisions.drift import find_drift
-from tasks.records.cleanup import AfterCleaning, CleanedRule, MonthOfExpired, RuleFacts
+from tasks.records.cleanup import MOST_WITHOUT_INDEX, AfterCleaning, CleanedRule, MonthOfExpired, RuleFacts
 from tasks.records.data_care import CleanupRule, RecommendedIndex
 from tasks.records.service import ServiceProfile
 
