@@ -439,8 +439,9 @@ def test_an_endpoint_that_is_no_url_is_a_mistake_of_configuration() -> None:
 
 
 @contextlib.contextmanager
-def answering(answer: bytes) -> Iterator[str]:
-    """A server that answers the same to everyone and hangs up."""
+def answering(*answers: bytes) -> Iterator[str]:
+    """A server that gives each its answer, the last one to all further, and hangs up."""
+    left = list(answers)
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -449,7 +450,7 @@ def answering(answer: bytes) -> Iterator[str]:
                     connection, _ = server.accept()
                     with connection:
                         connection.recv(65536)
-                        connection.sendall(answer)
+                        connection.sendall(left.pop(0) if left[1:] else left[0])
                         connection.shutdown(socket.SHUT_WR)
                         while connection.recv(65536):
                             pass
@@ -495,6 +496,16 @@ def test_a_download_that_is_cut_midway_is_gone_on_with(
     ranges = [found[1] for data in asked if (found := re.search(rb"(?i)range: bytes=(\d+)-", data))]
     assert len(ranges) >= 4
     assert sorted(map(int, ranges)) == [int(start) for start in ranges]
+
+
+def test_what_a_store_without_ranges_gives_again_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.object_store_s3._RESUME_SECONDS", 0.0)
+    monkeypatch.setattr("tasks.object_store_s3._SKIPPED_BYTES", 30_000)
+    content = random.Random(8).randbytes(300_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\nETag: x\r\n\r\n"
+    with answering(head + content[:100_000], head + content[:200_000], head + content) as endpoint:
+        store = S3Store("b", endpoint_url=endpoint, access_key_id="id", secret_access_key="secret")
+        assert b"".join(store.stream("the/key", 1 << 16)) == content
 
 
 def test_a_download_of_which_no_more_comes_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
