@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from tasks.records.section import Reference, Section
+from tasks.records.section import HostPath, Reference, Section
 
 
 def _compilable(pattern: str) -> str:
@@ -50,10 +50,10 @@ class Unit(Section):
     """The systemd unit that runs the application, where install-service-unit may write it."""
 
     user: str = Field(min_length=1, description="Whom the application runs as", examples=["www-data"])
-    node: Path = Field(
+    node: HostPath = Field(
         default=Path("/usr/bin/node"), description="Node.js, in full", examples=["/usr/bin/node"]
     )
-    directory: Path = Field(
+    directory: HostPath = Field(
         default=Path("/etc/systemd/system"),
         description="Where the host's own units are",
         examples=["/etc/systemd/system"],
@@ -63,7 +63,7 @@ class Unit(Section):
 class Application(Section):
     """The Node.js application as its host sees it."""
 
-    directory: Path = Field(
+    directory: HostPath = Field(
         description="Where the application's files are", examples=["/srv/invoice/backend"]
     )
     env_file: Path = Field(

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from datetime import timedelta
-from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from tasks.records.section import Reference, Section
+from tasks.records.section import HostPath, Reference, Section
 
 
 class Contact(Section):
@@ -83,7 +82,7 @@ class Escalation(Section):
         description="Where people reach the alert receiver, which takes their acknowledgement",
         examples=["https://alerts.example.com"],
     )
-    receiver_file: Path | None = Field(
+    receiver_file: HostPath | None = Field(
         default=None,
         description="The receiver's alerts.sqlite, if on this host: last-night shows what started nothing",
         examples=["/var/lib/runbooks/alerts/alerts.sqlite"],

@@ -1,12 +1,11 @@
 """What a service profile says of outages: what is observed, what counts as bad, what may be done at once."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from tasks.records.section import Section
+from tasks.records.section import HostPath, Section
 
 Remedy = Literal["restart", "free-port", "reset-connections"]
 
@@ -63,7 +62,7 @@ class SystemLogs(Section):
     journal_unit: str | None = Field(
         default=None, description="Unit whose journal is read by journalctl", examples=["propertypulse-api"]
     )
-    files: tuple[Path, ...] = Field(
+    files: tuple[HostPath, ...] = Field(
         default=(), description="The system's own log files", examples=[["/var/log/syslog"]]
     )
     database_files: tuple[str, ...] = Field(

@@ -1,12 +1,23 @@
 """What every section of a service profile is: frozen, and without a field that nobody knows."""
 
 from datetime import time, timedelta
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 # Names a secret without holding it: a variable, a private file, or a Prefect Secret block.
 Reference = Annotated[str, Field(pattern=r"^(env|file|block):.+$")]
+
+
+def _in_full(path: Path) -> Path:
+    if not path.is_absolute():
+        # A worker gives each run a folder of its own, which goes with the run.
+        raise ValueError(f"'{path}' is no full path: write it from / on")
+    return path
+
+
+HostPath = Annotated[Path, AfterValidator(_in_full)]
 
 
 class Section(BaseModel):

@@ -14,7 +14,7 @@ from tasks.records.data_care import Cleanup, QueryCare, RecommendedIndex
 from tasks.records.escalation_care import Contact, Escalation
 from tasks.records.incident_care import IncidentCare
 from tasks.records.outage_care import Firebase, Outage, SystemLogs, Upstream
-from tasks.records.section import Reference, Section
+from tasks.records.section import HostPath, Reference, Section
 from tasks.records.user_care import UserCare
 
 
@@ -43,7 +43,7 @@ class Database(Section):
         description="Reference to a URL that may create and drop the drill's scratch database",
         examples=["file:/etc/runbooks/mongodb-admin-url"],
     )
-    client_directory: Path | None = Field(
+    client_directory: HostPath | None = Field(
         default=None,
         description="Where pg_dump, pg_restore and psql are when they are not on PATH",
         examples=["/usr/lib/postgresql/18/bin"],
@@ -211,7 +211,7 @@ class ServiceProfile(Section):
     credentials: Credentials = Field(
         default=Credentials(), description="Its credentials: how they are rotated, and how old they may be"
     )
-    state_directory: Path = Field(
+    state_directory: HostPath = Field(
         default=Path("/var/lib/runbooks"),
         description="Where the host keeps journals, the lock and the audit trail; private, on a local disk",
         examples=["/var/lib/runbooks"],

@@ -69,6 +69,13 @@ def test_both_systems_have_a_profile() -> None:
             "database.admin_url",
             "env|file|block",
         ),
+        ("\ntitle: -> \nstate_directory: state\ntitle:", "state_directory:", "state_directory", "from / on"),
+        (
+            "directory: /srv/invoice/backend -> directory: ~/backend",
+            "~/backend",
+            "application.directory",
+            "from / on",
+        ),
     ],
 )
 def test_a_wrong_field_is_named_with_file_and_line_and_what_was_expected(
