@@ -27,10 +27,15 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _demand_a_unit(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse numbers, which pydantic takes for seconds: ``older_than: 365`` would keep six minutes."""
+    def _take_nothing_for_what_it_is_not(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse numbers, which pydantic takes for seconds: ``older_than: 365`` would keep six minutes.
+
+        And truth, which it takes for a number: ``keep_monthly: yes`` would keep one month.
+        """
         annotation = cls.model_fields[info.field_name or ""].annotation
         kinds = {annotation, *get_args(annotation)}
+        if isinstance(value, bool) and bool not in kinds and kinds & {int, float}:
+            raise ValueError("a number is wanted; yes, no, on and off are none")
         is_number = isinstance(value, int | float)
         if timedelta in kinds and (is_number or (isinstance(value, str) and "P" not in value[:2])):
             raise ValueError("a duration has its unit: P365D for 365 days, PT90S for 90 seconds")

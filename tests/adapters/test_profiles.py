@@ -76,6 +76,7 @@ def test_both_systems_have_a_profile() -> None:
             "application.directory",
             "from / on",
         ),
+        ("keep_monthly: 6 -> keep_monthly: yes", "keep_monthly:", "backup.retention.keep_monthly", "number"),
     ],
 )
 def test_a_wrong_field_is_named_with_file_and_line_and_what_was_expected(
