@@ -219,7 +219,11 @@ class ServiceProfile(Section):
 
     @model_validator(mode="after")
     def _levels_name_contacts(self) -> Self:
-        known = {contact.name for contact in self.contacts}
+        known: set[str] = set()
+        for contact in self.contacts:
+            if contact.name in known:
+                raise ValueError(f"contact '{contact.name}' is there twice: give each a name of its own")
+            known.add(contact.name)
         for level in self.escalation.levels:
             if unknown := [name for name in level.contacts if name not in known]:
                 raise ValueError(

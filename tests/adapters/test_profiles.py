@@ -160,6 +160,12 @@ def test_a_runbook_that_is_to_wait_and_is_none_is_named_with_the_one_that_may_ha
     )
 
 
+def test_two_contacts_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, ("name: Emergency contact", "name: System administrator"))
+    with pytest.raises(ConfigurationError, match="contact 'System administrator' is there twice"):
+        read_profile(path)
+
+
 def test_file_and_service_have_one_name(tmp_path: Path) -> None:
     path = written(tmp_path, name="billing")
     with pytest.raises(ConfigurationError, match="calls its service 'invoice'"):
