@@ -33,9 +33,9 @@ def read_section(path: Path, model: type[_Read], called: str) -> _Read:
                 f"The {called} {path} is wrong at line {line}, {field}: it is given twice."
             )
         content = loader.construct_document(root) if root else None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         # A date that the calendar does not have is a bare ValueError.
-        raise ConfigurationError(f"The {called} {path} is no YAML: {error}.") from None
+        raise ConfigurationError(f"The {called} {path} is no YAML: {_say_problem(error)}.") from None
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -43,14 +43,25 @@ def read_section(path: Path, model: type[_Read], called: str) -> _Read:
         raise ConfigurationError(f"The {called} {path} is wrong at {found}.") from None
 
 
+def _say_problem(error: Exception) -> str:
+    """Say in one line where it is and what; YAML's own words are several."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return " ".join(str(error).split())
+    # What was never closed is noticed at the end, and wrong where it begins.
+    began = f"{error.context} from line {error.context_mark.line + 1} on: " if error.context_mark else ""
+    return f"line {error.problem_mark.line + 1}, {began}{error.problem}"
+
+
 def _fields_given_twice(node: yaml.Node | None) -> Iterator[tuple[int, str]]:
     """Yield line and name of every field that stands in its section already."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
-            if key.value in seen:
-                yield key.start_mark.line + 1, key.value
-            seen.add(str(key.value))
+            # A key that is no text, as in {{ name }}, is refused afterwards.
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    yield key.start_mark.line + 1, key.value
+                seen.add(str(key.value))
             yield from _fields_given_twice(value)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
@@ -70,6 +81,8 @@ def _expected(detail: ErrorDetails, model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden":
         known = ", ".join(_fields_beside(detail["loc"], model))
         return f"there is no such field; known here: {known}"
+    if detail["type"] == "model_type":
+        return "it has no fields; write them below it, each as name: value"
     return detail["msg"]
 
 
