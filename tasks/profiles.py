@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.schedules import CronSchedule
 
 from tasks.errors import ConfigurationError
 from tasks.records.service import ServiceProfile
@@ -35,6 +36,13 @@ def read_profile(path: Path) -> ServiceProfile:
         raise ConfigurationError(
             f"The profile {path} calls its service '{profile.name}': file and service have one name."
         )
+    try:
+        CronSchedule(cron=profile.backup.schedule, timezone=profile.time_zone)
+    except ValueError:
+        raise ConfigurationError(
+            f"The profile {path} has '{profile.backup.schedule}' as backup.schedule, which is no cron "
+            "expression: write one like '0 2 * * *'."
+        ) from None
     for name in profile.approval.required_for:
         if name not in _list_runbooks():
             alike = get_close_matches(name, _list_runbooks(), n=1)

@@ -170,6 +170,17 @@ def test_two_contacts_of_one_name_are_refused(tmp_path: Path) -> None:
         read_profile(path)
 
 
+@pytest.mark.parametrize("schedule", ["nightly", "0 25 * * *", "every day at 2"])
+def test_a_schedule_that_is_none_is_refused(tmp_path: Path, schedule: str) -> None:
+    path = written(tmp_path, ('schedule: "0 2 * * *"', f'schedule: "{schedule}"'))
+    with pytest.raises(ConfigurationError) as raised:
+        read_profile(path)
+    assert str(raised.value) == (
+        f"The profile {path} has '{schedule}' as backup.schedule, which is no cron expression: write one "
+        "like '0 2 * * *'."
+    )
+
+
 def test_file_and_service_have_one_name(tmp_path: Path) -> None:
     path = written(tmp_path, name="billing")
     with pytest.raises(ConfigurationError, match="calls its service 'invoice'"):
