@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from deployments.doctor_contacts import examine_contacts
 from deployments.doctor_data import examine_cleanup, examine_indexes
@@ -34,9 +35,13 @@ def main() -> int:
     """Check every profile; the exit code is 1 when anything is wrong."""
     folder = services_folder()
     console = Console(highlight=False)
-    services = list_services(folder)
+    try:
+        services = list_services(folder)
+    except RunbookError as error:
+        _show(console, str(error))
+        return 1
     if not services:
-        console.print(f"There is no profile in {folder}: write one, see docs/how-to/add-a-service.md.")
+        _show(console, f"There is no profile in {folder}: write one, see docs/how-to/add-a-service.md.")
         return 1
     problems = [problem for name in services for problem in _report(console, folder, name)]
     return 1 if problems else 0
@@ -45,10 +50,15 @@ def main() -> int:
 def _report(console: Console, folder: Path, name: str) -> list[str]:
     problems = list(examine(folder / f"{name}.yaml"))
     for problem in problems:
-        console.print(f"[red]wrong[/red]  {name}: {problem}", soft_wrap=True)
+        _show(console, ("wrong", "red"), f"  {name}: {problem}")
     if not problems:
-        console.print(f"[green]well[/green]   {name}: everything answers as the profile says.")
+        _show(console, ("well", "green"), f"   {name}: everything answers as the profile says.")
     return problems
+
+
+def _show(console: Console, *parts: str | tuple[str, str]) -> None:
+    """Print a line to the letter: what stands in brackets is a problem's, and no markup."""
+    console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def examine(path: Path) -> Problems:

@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.schedules import CronSchedule
 
-from tasks.errors import ConfigurationError
+from tasks.errors import AccessDeniedError, ConfigurationError
 from tasks.records.service import ServiceProfile
 from tasks.yaml_sections import read_section
 
@@ -25,8 +25,19 @@ def services_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 
 def list_services(folder: Path) -> tuple[str, ...]:
-    """Given the folder of the profiles, return the services' names in order."""
-    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
+    """Given the folder of the profiles, return the services' names in order, none if there is no folder.
+
+    Raise ``AccessDeniedError`` if it may not be read: those in there are not to be taken for none.
+    """
+    try:
+        return tuple(sorted(path.stem for path in folder.iterdir() if path.suffix == ".yaml"))
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+    except OSError as error:
+        raise AccessDeniedError(
+            f"The folder of the profiles, {folder}, cannot be read ({error.strerror}): run this as the "
+            "worker's user."
+        ) from None
 
 
 def read_profile(path: Path) -> ServiceProfile:

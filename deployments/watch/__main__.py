@@ -108,7 +108,11 @@ def _look(
 def _read_profiles() -> tuple[list[ServiceProfile], list[str]]:
     folder = services_folder()
     profiles, wrong = [], []
-    for name in list_services(folder):
+    try:
+        names = list_services(folder)
+    except RunbookError as error:
+        return [], [f"{error} Nothing is watched."]
+    for name in names:
         try:
             profile = read_profile(folder / f"{name}.yaml")
             host_folder(profile)

@@ -1,14 +1,17 @@
 """The doctor on the sandbox's real systems: a sentence for what is wrong, none for what is well."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from deployments.doctor import examine
+from deployments.doctor import examine, main
 from deployments.sandbox.stack import Sandbox
+from deployments.watch.__main__ import watch
+from tasks.profiles import SERVICES_VARIABLE
 
 Told = Callable[[Callable[[dict[str, Any]], None]], list[str]]
 
@@ -136,3 +139,35 @@ def test_an_application_whose_folder_cannot_be_looked_at_is_told_with_everything
     problems = told(lambda settings: settings["application"].update(directory=str(refused)))
     assert problems[0] == f"{refused}: File name too long."
     assert any(f"the env file {refused}" in problem for problem in problems[1:])
+
+
+def test_what_is_wrong_is_shown_to_the_letter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "[red] :warning:"
+    folder.mkdir()
+    (folder / "bakery.yaml").write_text("name: The Bakery")
+    monkeypatch.setenv(SERVICES_VARIABLE, str(folder))
+    assert main() == 1
+    said = capsys.readouterr().out
+    (problem,) = examine(folder / "bakery.yaml")
+    assert said == f"wrong  bakery: {problem}\n"
+    assert "name: String should match pattern '^[a-z][a-z0-9-]*$'" in said
+    (folder / "bakery.yaml").unlink()
+    assert main() == 1
+    assert str(folder) in capsys.readouterr().out.replace("\n", "")
+
+
+def test_profiles_that_cannot_be_looked_at_are_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Not a folder without permissions, which root may look at.
+    folder = tmp_path / ("x" * 256)
+    monkeypatch.setenv(SERVICES_VARIABLE, str(folder))
+    sentence = (
+        f"The folder of the profiles, {folder}, cannot be read (File name too long): run this as the "
+        "worker's user."
+    )
+    assert main() == 1
+    assert capsys.readouterr().out == f"{sentence}\n"
+    assert watch("backups", datetime.now(UTC)) == [f"{sentence} Nothing is watched."]
