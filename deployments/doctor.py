@@ -15,7 +15,7 @@ from flows.decisions.backup_freshness import judge_freshness
 from tasks.backup_sets import open_repository
 from tasks.credentials import resolve
 from tasks.environment_file import read_variable, read_variables
-from tasks.errors import RunbookError
+from tasks.errors import AlreadyExistsError, RunbookError
 from tasks.host_errors import naming_file
 from tasks.host_folder import host_folder
 from tasks.http_probe import probe_health, probe_login
@@ -162,9 +162,19 @@ def _examine_store(profile: ServiceProfile) -> Problems:
     next(iter(store.list_keys(f"{profile.name}/")), None)
     probe = f"{profile.name}/doctor.probe"
     store.write(probe, b"can this be written?")
-    if store.read(probe) != b"can this be written?":
-        yield f"{store.address} does not give back what was written: look at the store."
-    store.delete(probe)
+    try:
+        if store.read(probe) != b"can this be written?":
+            yield f"{store.address} does not give back what was written: look at the store."
+        store.write_if_absent(probe, b"and this, which is there already?")
+    except AlreadyExistsError:
+        return
+    else:
+        yield (
+            f"{store.address} does not heed If-None-Match, without which two hosts are not kept apart: use a "
+            "store that does."
+        )
+    finally:
+        store.delete(probe)
 
 
 def _examine_backups(profile: ServiceProfile) -> Problems:

@@ -1,9 +1,11 @@
 """The doctor on the sandbox's real systems: a sentence for what is wrong, none for what is well."""
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -171,3 +173,51 @@ def test_profiles_that_cannot_be_looked_at_are_not_taken_for_none(
     assert main() == 1
     assert capsys.readouterr().out == f"{sentence}\n"
     assert watch("backups", datetime.now(UTC)) == [f"{sentence} Nothing is watched."]
+
+
+class _Careless(BaseHTTPRequestHandler):
+    """A store that overwrites whatever it was asked not to, as many that speak S3 do."""
+
+    kept: ClassVar[dict[str, bytes]] = {}
+
+    def do_PUT(self) -> None:
+        self.kept[self.path] = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer(200, b"")
+
+    def do_GET(self) -> None:
+        if "list-type" in self.path:
+            self._answer(200, b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        else:
+            found = self.kept.get(self.path.partition("?")[0])
+            self._answer(404 if found is None else 200, found or b"")
+
+    def do_DELETE(self) -> None:
+        self.kept.pop(self.path, None)
+        self._answer(204, b"")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class calls it so
+        """Keep quiet."""
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", '"x"')
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_a_store_that_does_not_keep_two_hosts_apart_is_told(sandbox: Sandbox, tmp_path: Path) -> None:
+    settings = yaml.safe_load((sandbox.state / "services" / "invoice.yaml").read_text())
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Careless) as store:
+        threading.Thread(target=store.serve_forever).start()
+        settings["backup"]["destination"]["endpoint_url"] = f"http://127.0.0.1:{store.server_port}"
+        (tmp_path / "invoice.yaml").write_text(yaml.safe_dump(settings))
+        try:
+            (problem,) = (said for said in examine(tmp_path / "invoice.yaml") if "store" in said)
+        finally:
+            store.shutdown()
+    assert problem == (
+        f"s3://backups/runbooks (127.0.0.1:{store.server_port}) does not heed If-None-Match, without which "
+        "two hosts are not kept apart: use a store that does."
+    )
+    assert _Careless.kept == {}
