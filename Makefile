@@ -88,7 +88,7 @@ bench: $(INSTALLED) ## Measure speed and memory against the runbook's own comman
 	@$(BIN)/python -m benchmarks.outage
 	@$(BIN)/python -m benchmarks.alerts
 
-clean: $(if $(and $(wildcard .sandbox),$(wildcard $(BIN)/python)),down) ## Stop everything and remove what was installed and made
+clean: $(if $(wildcard $(BIN)/python),down) ## Stop everything and remove what was installed and made
 	@rm -rf $(VENV) .tools .sandbox deployments/sandbox/node_modules
 
 $(INSTALLED): uv.lock pyproject.toml $(UV)

@@ -103,7 +103,8 @@ def _up(sandbox: Sandbox, scale: float, *, with_engine: bool) -> None:
 
 
 def _down(sandbox: Sandbox) -> None:
-    if not sandbox.state.exists():
+    # Whoever removed the folder of what runs did not end it.
+    if not sandbox.state.exists() and not sandbox.supervisor.marked():
         print(f"Nothing to stop: there is no {sandbox.state}.")
         return
     with Console().status("Stopping the sandbox"):

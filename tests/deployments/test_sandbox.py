@@ -568,3 +568,17 @@ def test_kill_9_of_up_leaves_nothing_that_down_does_not_find(tmp_path: Path, sec
     with sandbox:
         assert all(sandbox.status()[name] for name in (INVOICE, PROPERTYPULSE))
     assert marked(state) == []
+
+
+def test_what_runs_is_ended_though_its_folder_was_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = tmp_path / "s"
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with subprocess.Popen(command, env={**os.environ, MARKER: str(state)}) as left:
+        try:
+            assert main(["down", "--state", str(state)]) == 0
+            assert left.wait(10) == -signal.SIGKILL
+        finally:
+            left.kill()
+    assert capsys.readouterr().out.endswith("Down; no process of it remains.\n")
