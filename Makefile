@@ -98,6 +98,7 @@ $(INSTALLED): uv.lock pyproject.toml $(UV)
 .tools/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "Python 3.11 or newer is needed: $(PYTHON) is older or missing. Name another: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@$(PYTHON) -m venv .tools 2>/dev/null || { rm -rf .tools; \
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo "$(PYTHON) came without venv: install your system's package for it (Debian: python3-venv), or uv." >&2; exit 1; }
+	@$(PYTHON) -m venv .tools || { rm -rf .tools; exit 1; }
 	@.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

@@ -3,10 +3,14 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from deployments.sandbox import without_override
+
+BOUND_BY_MODES = [sys.executable, "-I", "-S", without_override.__file__]
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
 OPERATING = ["run", "doctor", "deploy", "down", "status", "clean"]
 
@@ -74,6 +78,40 @@ def test_cleaning_installs_nothing_and_stops_only_what_there_is(host: Path) -> N
     # What runs may have lost its folder.
     (host / ".sandbox").rmdir()
     assert tell(host, "clean").splitlines()[0].endswith("-m deployments.sandbox down")
+
+
+def install(host: Path, python: str) -> str:
+    """Return what make says when it installs where there is no uv, with an interpreter, and cannot."""
+    done = subprocess.run(
+        [*BOUND_BY_MODES, shutil.which("make") or "", "--no-print-directory", f"PYTHON={python}", "lint"],
+        cwd=host,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    return done.stderr
+
+
+def test_a_checkout_that_this_user_may_not_write_to_is_no_lack_of_venv(host: Path) -> None:
+    host.chmod(0o555)
+    said = install(host, sys.executable)
+    host.chmod(0o755)
+    assert "Permission denied" in said
+    assert "came without venv" not in said
+
+
+def test_an_interpreter_that_came_without_venv_is_said(host: Path) -> None:
+    python = host / "python"
+    python.write_text(
+        f'#!/bin/sh\ncase "$*" in *ensurepip*|*venv*) exit 1; esac\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    said = install(host, str(python)).splitlines()
+    assert said[0] == (
+        f"{python} came without venv: install your system's package for it (Debian: python3-venv), or uv."
+    )
 
 
 @pytest.mark.parametrize(
