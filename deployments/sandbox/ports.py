@@ -119,7 +119,13 @@ class Ports:
         for name, port in self.items():
             if name not in set(names):
                 continue
-            if not is_free(port):
+            problem = _listen(port)
+            if isinstance(problem, PermissionError):
+                raise SandboxError(
+                    f"Port {port} for {_purpose(name)} is only for root: set {variable_of(name)} to one "
+                    "above 1023."
+                )
+            if problem is not None:
                 raise SandboxError(_taken_sentence(name, port))
             if name.endswith("_grpc"):
                 _clear_stale_sockets(name, port)
@@ -132,14 +138,19 @@ def variable_of(name: str) -> str:
 
 def is_free(port: int) -> bool:
     """Tell whether a server could listen on the port now; TIME_WAIT does not count as taken."""
+    return _listen(port) is None
+
+
+def _listen(port: int) -> OSError | None:
+    """Listen for a moment and return what is in the way, if anything is."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
             probe.listen(1)
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def stale_sockets(port: int) -> list[Path]:
@@ -167,10 +178,16 @@ def _port_number(variable: str, value: str) -> int:
 
 
 def _taken_sentence(name: str, port: int) -> str:
-    purpose = PURPOSES.get(name, "the object store")
     holder = _holder_of(port)
     by = f" by {holder}" if holder else ""
-    return f"Port {port} for {purpose} is taken{by}: stop that, or set {variable_of(name)} to another port."
+    return (
+        f"Port {port} for {_purpose(name)} is taken{by}: stop that, or set {variable_of(name)} to another "
+        "port."
+    )
+
+
+def _purpose(name: str) -> str:
+    return PURPOSES.get(name, "the object store")
 
 
 def _holder_of(port: int) -> str | None:

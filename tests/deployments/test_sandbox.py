@@ -582,3 +582,20 @@ def test_what_runs_is_ended_though_its_folder_was_removed(
         finally:
             left.kill()
     assert capsys.readouterr().out.endswith("Down; no process of it remains.\n")
+
+
+@pytest.mark.skipif(
+    int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) < 2, reason="everybody may"
+)
+def test_a_port_that_only_root_may_listen_on_is_not_called_taken() -> None:
+    whoever = os.geteuid()
+    if whoever == 0:
+        os.seteuid(unprivileged.NOBODY)
+    try:
+        with pytest.raises(SandboxError) as refused:
+            Ports(invoice=1).check_available(["invoice"])
+    finally:
+        os.seteuid(whoever)
+    assert str(refused.value) == (
+        "Port 1 for invoice-backend is only for root: set SANDBOX_PORT_INVOICE to one above 1023."
+    )
