@@ -10,7 +10,13 @@ from python_http_client.client import Response  # type: ignore[import-untyped]  
 from python_http_client.exceptions import HTTPError  # type: ignore[import-untyped]  # likewise
 from sendgrid import SendGridAPIClient  # type: ignore[import-untyped]  # likewise
 
-from tasks.errors import AccessDeniedError, DeadCredentialError, RunbookError, UnreachableError
+from tasks.errors import (
+    AccessDeniedError,
+    ConfigurationError,
+    DeadCredentialError,
+    RunbookError,
+    UnreachableError,
+)
 from tasks.time_limits import run_together
 
 SECONDS: Final = 10.0
@@ -31,7 +37,8 @@ def ask_sendgrid(act: Callable[[], Response], whose: str) -> Response:
     """Given a request, return SendGrid's answer.
 
     Raise ``DeadCredentialError`` if it does not know the key, ``AccessDeniedError`` if the key may not do
-    this, ``UnreachableError`` if it is busy, down or silent. ``whose`` names the key in the sentence.
+    this, ``ConfigurationError`` if it cannot be a key, ``UnreachableError`` if it is busy, down or silent.
+    ``whose`` names the key in the sentence.
     """
     found = run_together([lambda: _ask(act, whose)], SECONDS)[0]
     if found is None:
@@ -46,6 +53,11 @@ def _ask(act: Callable[[], Response], whose: str) -> Response:
         status = HTTPStatus(error.status_code)
     except (OSError, HTTPException) as error:
         raise UnreachableError(f"SendGrid did not answer ({type(error).__name__}).") from None
+    except ValueError:
+        # Not from it: it carries the key along.
+        raise ConfigurationError(
+            f"SendGrid cannot be asked with {whose}: it is not one line of plain characters."
+        ) from None
     if status == HTTPStatus.UNAUTHORIZED:
         raise DeadCredentialError(f"SendGrid refuses {whose} (401).")
     if status == HTTPStatus.FORBIDDEN:

@@ -9,6 +9,7 @@ import pytest
 
 from deployments.doctor_contacts import examine_contacts
 from deployments.sandbox.stack import Sandbox
+from tasks.errors import ConfigurationError
 from tasks.notifying import read_scopes, tell
 from tasks.records.escalation import Message, Told
 from tasks.records.escalation_care import Contact
@@ -123,6 +124,20 @@ def test_a_keys_scopes_are_read(invoice: ServiceProfile) -> None:
 
 
 # --- What the doctor says of them ---
+
+
+def test_a_key_of_two_lines_is_told_and_not_shown(invoice: ServiceProfile, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.touch(mode=0o600)
+    key.write_text("SG.canary\n# of March")
+    escalation = invoice.escalation.model_copy(update={"sendgrid_key": f"file:{key}"})
+    with pytest.raises(ConfigurationError) as raised:
+        read_scopes(escalation)
+    assert str(raised.value) == (
+        "SendGrid cannot be asked with the key of escalation.sendgrid_key: it is not one line of plain "
+        "characters."
+    )
+    assert raised.value.__suppress_context__
 
 
 def test_a_ladder_on_which_everybody_can_be_told_is_well(invoice: ServiceProfile) -> None:
