@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from tasks.records.section import HostPath, Reference, Section
+from tasks.records.section import HostPath, Reference, Section, WebAddress
 
 
 def _compilable(pattern: str) -> str:
@@ -24,8 +24,7 @@ Pattern = Annotated[str, AfterValidator(_compilable)]
 class Login(Section):
     """A login that proves the service works for its users; the user exists for nothing else."""
 
-    url: str = Field(
-        pattern=r"^https?://",
+    url: WebAddress = Field(
         description="Takes the login as a JSON body and answers 200 with a token",
         examples=["http://127.0.0.1:8080/auth/login"],
     )
@@ -71,8 +70,7 @@ class Application(Section):
         description="The home of the application's secrets, relative to the directory",
         examples=[".env"],
     )
-    health_url: str = Field(
-        pattern=r"^https?://",
+    health_url: WebAddress = Field(
         description="Answers 200 and a JSON body with status OK when the service is healthy",
         examples=["http://127.0.0.1:8080/health"],
     )
@@ -91,9 +89,8 @@ class Application(Section):
         examples=["PT60S"],
     )
     unit: Unit | None = Field(default=None, description="Its systemd unit, where we may write it")
-    public_url: str | None = Field(
+    public_url: WebAddress | None = Field(
         default=None,
-        pattern=r"^https?://",
         description="The health URL as users reach it, through proxy and certificate",
         examples=["https://invoice.example.com/health"],
     )
@@ -118,9 +115,8 @@ class Application(Section):
         examples=["JWT_SECRET"],
     )
     login: Login | None = Field(default=None, description="A login that proves more than health does")
-    fingerprints_url: str | None = Field(
+    fingerprints_url: WebAddress | None = Field(
         default=None,
-        pattern=r"^https?://",
         description="Answers which secrets the answering process runs with, as keyed fingerprints",
         examples=["http://127.0.0.1:8080/internal/fingerprints"],
     )

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.records.section import Reference, Section
+from tasks.records.section import Reference, Section, WebAddress
 
 CredentialName = Literal[
     "jwt-secret", "database-password", "s3", "stripe-key", "stripe-webhook-secret", "sendgrid-key"
@@ -41,9 +41,8 @@ class JwtSecret(Terms):
         description="How long a token is valid: so long the previous secret stays (ISO 8601 duration)",
         examples=["PT24H"],
     )
-    protected_url: str | None = Field(
+    protected_url: WebAddress | None = Field(
         default=None,
-        pattern=r"^https?://",
         description="A GET that answers 401 to a bad token and something else to the probe user's",
         examples=["http://127.0.0.1:5000/api/payments"],
     )
@@ -93,10 +92,10 @@ class S3Credentials(Terms):
         examples=["runbooks-probe/"],
     )
     region: str = Field(default="us-east-1", description="The bucket's region", examples=["eu-central-1"])
-    endpoint_url: str | None = Field(
+    endpoint_url: WebAddress | None = Field(
         default=None, description="For a store that is not AWS itself", examples=["https://minio.example.com"]
     )
-    iam_url: str | None = Field(
+    iam_url: WebAddress | None = Field(
         default=None, description="For an IAM that is not AWS itself", examples=["https://iam.example.com"]
     )
     admin_key_id: Reference | None = Field(
@@ -137,9 +136,8 @@ class StripeKey(Terms):
         description="Where the operator leaves the new key for the run, which takes and wipes it",
         examples=["file:/run/runbooks/new-stripe-key"],
     )
-    url: str = Field(
+    url: WebAddress = Field(
         default="https://api.stripe.com",
-        pattern=r"^https?://",
         description="Stripe's API",
         examples=["https://api.stripe.com"],
     )
@@ -174,19 +172,16 @@ class StripeWebhookSecret(Terms):
         description="Holds the key that may manage endpoints",
         examples=["STRIPE_SECRET_KEY"],
     )
-    endpoint_url: str = Field(
-        pattern=r"^https?://",
+    endpoint_url: WebAddress = Field(
         description="The application's address as it is registered at Stripe",
         examples=["https://api.example.com/api/webhooks/stripe"],
     )
-    probe_url: str = Field(
-        pattern=r"^https?://",
+    probe_url: WebAddress = Field(
         description="The same on this host, where the signed test event goes",
         examples=["http://127.0.0.1:5000/api/webhooks/stripe"],
     )
-    url: str = Field(
+    url: WebAddress = Field(
         default="https://api.stripe.com",
-        pattern=r"^https?://",
         description="Stripe's API",
         examples=["https://api.stripe.com"],
     )
@@ -217,9 +212,8 @@ class SendGridKey(Terms):
         description="The address of the probe mail, which is never delivered",
         examples=["app@example.com"],
     )
-    url: str = Field(
+    url: WebAddress = Field(
         default="https://api.sendgrid.com",
-        pattern=r"^https?://",
         description="SendGrid's API",
         examples=["https://api.eu.sendgrid.com"],
     )

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from tasks.records.section import HostPath, Reference, Section
+from tasks.records.section import HostPath, Reference, Section, WebAddress
 
 
 class Contact(Section):
@@ -70,15 +70,13 @@ class Escalation(Section):
         description="Reference to a SendGrid key that may send mail; without one there are no e-mails",
         examples=["file:/etc/runbooks/sendgrid-key"],
     )
-    sendgrid_url: str = Field(
+    sendgrid_url: WebAddress = Field(
         default="https://api.sendgrid.com",
-        pattern=r"^https?://",
         description="SendGrid's API",
         examples=["https://api.eu.sendgrid.com"],
     )
-    receiver_url: str | None = Field(
+    receiver_url: WebAddress | None = Field(
         default=None,
-        pattern=r"^https?://",
         description="Where people reach the alert receiver, which takes their acknowledgement",
         examples=["https://alerts.example.com"],
     )

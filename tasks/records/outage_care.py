@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from tasks.records.section import HostPath, Section
+from tasks.records.section import HostPath, Section, WebAddress
 
 Remedy = Literal["restart", "free-port", "reset-connections"]
 
@@ -26,9 +26,8 @@ class Firebase(Section):
         description="Holds the service account's private key, PEM",
         examples=["FIREBASE_PRIVATE_KEY"],
     )
-    token_url: str = Field(
+    token_url: WebAddress = Field(
         default="https://oauth2.googleapis.com/token",
-        pattern=r"^https?://",
         description="Gives an access token for the key",
         examples=["https://oauth2.googleapis.com/token"],
     )
@@ -44,8 +43,7 @@ class Upstream(Section):
     """Something outside that the application needs, asked with one cheap GET that changes nothing."""
 
     name: str = Field(min_length=1, description="What people call it", examples=["Stripe"])
-    url: str = Field(
-        pattern=r"^https?://",
+    url: WebAddress = Field(
         description="Answers anything below 500 when it is up",
         examples=["https://api.stripe.com/v1/balance"],
     )

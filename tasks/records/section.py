@@ -3,6 +3,7 @@
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -18,6 +19,22 @@ def _in_full(path: Path) -> Path:
 
 
 HostPath = Annotated[Path, AfterValidator(_in_full)]
+
+
+def _naming_a_host(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  raises where it is none
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        parts = None
+    if parts is None or not parts.hostname:
+        # It may hold a password, and is not repeated.
+        raise ValueError("it names no host and port: expected http://host:port/path, or https://")
+    return url
+
+
+WebAddress = Annotated[str, Field(pattern=r"^https?://"), AfterValidator(_naming_a_host)]
 
 
 class Section(BaseModel):

@@ -14,7 +14,7 @@ from tasks.records.data_care import Cleanup, QueryCare, RecommendedIndex
 from tasks.records.escalation_care import Contact, Escalation
 from tasks.records.incident_care import IncidentCare
 from tasks.records.outage_care import Firebase, Outage, SystemLogs, Upstream
-from tasks.records.section import HostPath, Reference, Section
+from tasks.records.section import HostPath, Reference, Section, WebAddress
 from tasks.records.user_care import UserCare
 
 
@@ -58,7 +58,7 @@ class Destination(Section):
         description="s3://bucket/prefix, or file:///directory",
         examples=["s3://backup-bucket/runbooks"],
     )
-    endpoint_url: str | None = Field(
+    endpoint_url: WebAddress | None = Field(
         default=None,
         description="For a store that is not AWS itself",
         examples=["https://minio.example.com"],

@@ -76,6 +76,21 @@ def test_both_systems_have_a_profile() -> None:
             "application.directory",
             "from / on",
         ),
+        *(
+            (
+                f"http://127.0.0.1:8080/health -> {url}",
+                "health_url:",
+                "application.health_url",
+                "names no host",
+            )
+            for url in ("http://", "http:///health", "http://h:99999/", "http://[::1/", "http://a..b/")
+        ),
+        (
+            "region: ap -> endpoint_url: minio.example.com\n    region: ap",
+            "minio",
+            "backup.destination.endpoint_url",
+            "https?://",
+        ),
         ("keep_monthly: 6 -> keep_monthly: yes", "keep_monthly:", "backup.retention.keep_monthly", "number"),
     ],
 )
