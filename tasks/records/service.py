@@ -90,7 +90,7 @@ class Destination(Section):
 class Retention(Section):
     """Which sets are kept. A set is kept when any of these rules wants it."""
 
-    keep_days: int = Field(ge=1, description="Every set younger than so many days", examples=[30])
+    keep_days: int = Field(ge=1, le=36_500, description="Every set younger than so many days", examples=[30])
     keep_daily: int = Field(
         default=0, ge=0, description="The newest set of each of so many days", examples=[7]
     )
