@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx
 from prefect.blocks.system import Secret
+from prefect.settings import PREFECT_API_URL
 
 from tasks.errors import ConfigurationError, UnreachableError
 from tasks.local_secrets import read_secret_file, read_variable
@@ -29,6 +30,12 @@ def resolve(reference: str) -> str:
 
 
 def _from_block(name: str) -> str:
+    if not PREFECT_API_URL.value():
+        # Prefect would start an empty server of its own, and leave it running.
+        raise ConfigurationError(
+            f"The Prefect Secret block '{name}' is in a Prefect server: set PREFECT_API_URL, or refer to it "
+            "as file: or env:."
+        )
     try:
         block = Secret.load(name)
     except ValueError:

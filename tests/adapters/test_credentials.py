@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from prefect.blocks.system import Secret
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.credentials import resolve
 from tasks.errors import AccessDeniedError, ConfigurationError, RunbookError, UnreachableError
@@ -121,3 +122,11 @@ def test_a_secret_in_a_references_place_is_not_repeated(reference: str) -> None:
     with pytest.raises(RunbookError, match="no reference to a secret: write env:NAME") as raised:
         resolve(reference)
     assert CANARY not in str(raised.value)
+
+
+def test_a_block_without_a_server_starts_none() -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: None}),
+        pytest.raises(ConfigurationError, match="set PREFECT_API_URL, or refer to it as file: or env:"),
+    ):
+        resolve("block:a-secret")
