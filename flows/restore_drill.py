@@ -12,6 +12,7 @@ from flows.decisions.drill_plan import (
     choose_set,
     is_scratch_database,
     name_scratch_database,
+    refuse_other_kind,
     refuse_scratch_name,
 )
 from flows.late_starting import skip_late
@@ -63,11 +64,14 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
         scratch = name_scratch_database(service, set_id)
         if (refusal := refuse_scratch_name(scratch, server.real_database)) is not None:
             raise RefusedError(refusal.reason)
+        if not dry_run:
+            held.enter_context(backup_sets.hold_set(profile, set_id, purpose="restore drill", holder=run.name))
+        manifest = backup_sets.read_manifest(profile, set_id)
+        if (refusal := refuse_other_kind(manifest, profile.database.kind)) is not None:
+            raise RefusedError(refusal.reason)
         if dry_run:
             plan = f"set {set_id} would be restored into {scratch}"
             return Completed(message=f"{service}: dry run, {plan}; nothing was done.")
-        held.enter_context(backup_sets.hold_set(profile, set_id, purpose="restore drill", holder=run.name))
-        manifest = backup_sets.read_manifest(profile, set_id)
         _drop_leftovers(profile, server)
         differences = reread_set(profile, manifest)
         began = read_clock()

@@ -8,7 +8,7 @@ import re
 from typing import Literal
 
 from flows.decisions.refusal import Refusal
-from tasks.records.backup import RepositoryState, SetSummary
+from tasks.records.backup import Manifest, RepositoryState, SetSummary
 from tasks.records.figures import say_count
 
 _MOST_LISTED = 10
@@ -49,6 +49,16 @@ def choose_set(state: RepositoryState, wanted: str) -> str | Refusal:
     if candidates:
         return candidates[0].set_id
     return Refusal(f"{missing}. {_list_sets(newest_first)}")
+
+
+def refuse_other_kind(manifest: Manifest, kind: str) -> Refusal | None:
+    """Given a set and the kind of its service's database now, refuse a set that holds none of that kind."""
+    if (manifest.mongodb if kind == "mongodb" else manifest.postgresql) is not None:
+        return None
+    return Refusal(
+        f"Set {manifest.set_id} holds no {kind} database, which {manifest.service} has now: nothing was "
+        f"restored. Run nightly-backup/{manifest.service} and drill its set, or name another one."
+    )
 
 
 def name_scratch_database(service: str, set_id: str, purpose: Purpose = "drill") -> str:

@@ -103,6 +103,21 @@ def test_a_set_that_is_not_there_is_refused(ledgers: Ledgers, wanted: str, sente
     assert scratch_databases(ledger) == set()
 
 
+def test_a_set_of_the_database_that_a_service_had_before_is_refused_and_not_judged(ledgers: Ledgers) -> None:
+    """Nothing of it could be restored, and nothing would differ."""
+    before = ledgers.make("postgresql")
+    set_id = before.must_back_up()
+    ledger = ledgers.make("mongodb")
+    ledger.change(backup={"destination": {"url": before.root.as_uri()}})
+
+    for dry_run in (True, False):
+        message = failed(ledger.drill(dry_run=dry_run))
+        assert message.startswith(
+            f"Set {set_id} holds no mongodb database, which ledger has now: nothing was"
+        )
+    assert [verdict.kind for verdict in before.verdicts(set_id)] == ["reread"]
+
+
 # --- Damage ---
 
 
