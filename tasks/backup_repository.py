@@ -140,7 +140,7 @@ class BackupRepository:
     def collect_unfinished(self, set_id: str) -> None:
         """Delete a set that was never published, or finish its deletion.
 
-        Raise ``RefusedError`` if it has a manifest: it is a backup.
+        Raise ``RefusedError`` if it has a manifest, or had one when it was verified: it is a backup.
         """
         if self._exists(self._layout.tombstone(set_id)):
             self._delete_rest(set_id)
@@ -162,7 +162,7 @@ class BackupRepository:
 
         Whoever saves a set holds that lease, so nobody is at work on one. What was written longer than a day
         after the moment in its name was put there by hand, and is left to retention's grace. Return the ids
-        of the sets that were collected; a set that has a manifest is none of them.
+        of the sets that were collected; no backup is among them, nor one that lost its manifest.
         """
         written: dict[str, datetime] = {}
         for stored in self._store.list_keys(self._layout.sets):
@@ -171,10 +171,13 @@ class BackupRepository:
                 # A set that has a manifest is a backup, or retention's to delete.
                 moment = _ANY_TIME if rest == MANIFEST else stored.written_at
                 written[set_id] = max(moment, written.get(set_id, moment))
+        verified = self._list_verified()
         left = tuple(
             set_id
             for set_id, moment in written.items()
-            if (began := parse_beginning(set_id)) is not None and moment - began < _LONGEST_RUN
+            if set_id not in verified
+            and (began := parse_beginning(set_id)) is not None
+            and moment - began < _LONGEST_RUN
         )
         self._store.discard_unfinished(self._layout.sets, _ANY_TIME)
         for set_id in left:
@@ -229,6 +232,17 @@ class BackupRepository:
     def _refuse_published(self, set_id: str) -> None:
         if self._exists(self._layout.manifest(set_id)):
             raise RefusedError(f"The set {set_id} of {self.service} is a backup, not an unfinished one.")
+        if any(self._store.list_keys(self._layout.verifications(set_id))):
+            raise RefusedError(
+                f"The set {set_id} of {self.service} was verified, so it was a backup, and its manifest is "
+                "missing: put it back from a copy of the store."
+            )
+
+    def _list_verified(self) -> set[str]:
+        return {
+            self._layout.part_of(stored.key)[1]
+            for stored in self._store.list_keys(f"{self._layout.root}verifications/")
+        }
 
     def _spare_leased(self, set_id: str) -> None:
         """Take the tombstone away again if somebody holds the set's lease, and raise.

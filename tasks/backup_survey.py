@@ -62,6 +62,8 @@ def survey(store: ObjectStore, layout: Layout, moment: datetime) -> RepositorySt
         pinned = {set_id: key for set_id, key in found.pins.items() if set_id in manifests}
         pins = dict(zip(pinned, pool.map(read.pin, pinned.values()), strict=True))
     leases = living_among(store, layout.service, _leases_of(layout, found.leases, alive), moment)
+    damaged = {set_id: reason for set_id, reason in manifests.items() if isinstance(reason, str)}
+    damaged |= {set_id: read.say_lost(set_id) for set_id in _find_lost(found)}
     return RepositoryState(
         service=layout.service,
         observed_at=moment,
@@ -70,11 +72,9 @@ def survey(store: ObjectStore, layout: Layout, moment: datetime) -> RepositorySt
             for manifest in manifests.values()
             if isinstance(manifest, Manifest)
         ),
-        unfinished=_unfinished(found),
+        unfinished=tuple(left for left in _unfinished(found) if left.set_id not in damaged),
         unreadable=tuple(
-            UnreadableSet(set_id=set_id, reason=reason)
-            for set_id, reason in manifests.items()
-            if isinstance(reason, str)
+            UnreadableSet(set_id=set_id, reason=reason) for set_id, reason in sorted(damaged.items())
         ),
     )
 
@@ -102,6 +102,12 @@ def _sort(layout: Layout, keys: Iterable[StoredKey]) -> _Found:
 def _leases_of(layout: Layout, keys: Iterable[StoredKey], set_ids: Iterable[str]) -> list[StoredKey]:
     names = {set_lease(set_id) for set_id in set_ids}
     return [stored for stored in keys if layout.part_of(stored.key)[1] in names]
+
+
+def _find_lost(found: _Found) -> set[str]:
+    """Return the sets that were verified, and so had a manifest, and that have none any more."""
+    verified = {set_id for set_id, _ in found.verifications}
+    return (verified & set(found.folders)) - found.manifests - set(found.tombstones)
 
 
 def _unfinished(found: _Found) -> tuple[UnfinishedSet, ...]:
@@ -165,6 +171,12 @@ class _Reader:
         if written not in {None, hashlib.sha256(content).hexdigest()}:
             return f"{place} is damaged: its bytes are not those that were written."
         return manifest
+
+    def say_lost(self, set_id: str) -> str:
+        """Say that a set was a backup, and has no manifest any more."""
+        return (
+            f"{self.store.address}: {self.layout.manifest(set_id)} is missing; the set was verified with it."
+        )
 
     def verdict(self, key: str) -> Verification | None:
         """Return what a verification found; one that cannot be read proves nothing."""

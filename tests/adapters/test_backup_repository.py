@@ -257,6 +257,28 @@ def test_a_manifest_that_parses_and_is_not_the_one_that_was_reread_is_damage(
     assert "manifest.json is damaged: its bytes are not those that were written" in found.unreadable[0].reason
 
 
+def test_a_verified_set_that_lost_its_manifest_is_told_and_never_collected(
+    repository: BackupRepository,
+) -> None:
+    set_id = repository.new_set_id("nightly", datetime.now(UTC))
+    write_objects(repository, set_id)
+    repository.publish(manifest_of(set_id))
+    verify(repository, set_id, "reread", 21, passed=True)
+    repository.store.delete(repository.object_key(set_id, "manifest.json"))
+
+    assert repository.collect_left_behind() == ()
+    with pytest.raises(RefusedError, match="was verified"):
+        repository.collect_unfinished(set_id)
+
+    found = repository.state(NIGHT)
+    assert (found.sets, found.unfinished) == ((), ())
+    assert [lost.set_id for lost in found.unreadable] == [set_id]
+    assert f"{set_id}/manifest.json is missing" in found.unreadable[0].reason
+    assert len(keys(repository.store, f"invoice/sets/{set_id}/")) == len(CONTENT)
+    repository.delete_set(set_id)
+    assert keys(repository.store) == []
+
+
 # The state
 
 
