@@ -1,6 +1,7 @@
 """Runbook rows I8, I28 and P17: back up a service's database and application files, provably."""
 
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefect import flow
@@ -21,7 +22,7 @@ from tasks.artifacts import (
 )
 from tasks.conclusion import failing_in_one_sentence
 from tasks.database_source import DatabaseSource, open_source
-from tasks.errors import DamagedSetError, RefusedError
+from tasks.errors import DamagedSetError, RefusedError, RunbookError
 from tasks.leases import HeldLease
 from tasks.profiles import load_service
 from tasks.records.backup import Manifest, RepositoryState
@@ -118,7 +119,8 @@ def back_up(profile: ServiceProfile, run: Run, order: BackupOrder) -> State[Any]
         backup_sets.publish_set(profile, manifest)
         publish_saved(manifest, runbook=f"{order.kind}-backup")
         _verify(profile, order, manifest, history)
-        kept = _apply_retention(profile, run, order, plan, lease)
+        with _saying_that_it_is_saved(profile):
+            kept = _apply_retention(profile, run, order, plan, lease)
     took = (read_clock() - run.started).total_seconds()
     return Completed(message=describe_backup(manifest, len(plan.retention.deletes), kept, seconds=took))
 
@@ -160,6 +162,17 @@ def _find_emptied(profile: ServiceProfile, manifest: Manifest, history: Reposito
     return find_emptied(manifest, before, [rule.source for rule in profile.cleanup.rules if rule.may_empty])
 
 
+@contextmanager
+def _saying_that_it_is_saved(profile: ServiceProfile) -> Generator[None]:
+    """Say of what fails in the block that tonight's backup is good: only old sets are left that should go."""
+    try:
+        yield
+    except RunbookError as error:
+        how = "was refused" if isinstance(error, RefusedError) else "did not end"
+        said = f"{profile.name}: saved and verified, but retention {how}. {error}"
+        raise type(error)(said) from error
+
+
 def _apply_retention(
     profile: ServiceProfile, run: Run, order: BackupOrder, plan: BackupPlan, lease: HeldLease
 ) -> int:
@@ -169,7 +182,7 @@ def _apply_retention(
     refusal = plan.retention.refusal or check_drift(plan.retention, fresh)
     if refusal is not None:
         publish_retention(plan.retention, applied=False, zone=profile.zone)
-        raise RefusedError(f"{profile.name}: saved and verified, but retention was refused. {refusal}")
+        raise RefusedError(refusal)
     for set_id in plan.retention.deletes:
         lease.check()
         backup_sets.delete_set(profile, set_id)

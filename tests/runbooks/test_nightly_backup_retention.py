@@ -167,3 +167,18 @@ def test_a_repository_that_changed_after_the_plan_was_shown_stops_retention(
     assert f"{second} was shown and would stay" in end["message"]
     assert {first, second} < set(ledger.sets())
     assert len(ledger.sets()) == 4
+
+
+def test_what_fails_while_old_sets_are_deleted_does_not_hide_that_tonights_is_good(ledgers: Ledgers) -> None:
+    ledger = ledgers.make("postgresql")
+    like, now = ledger.must_back_up(), datetime.now(UTC)
+    old = ledger.publish_old_set(like, timedelta(days=8), now=now)
+    # No tombstone can be written below it.
+    (ledger.root / "ledger/tombstones").write_text("")
+
+    message = failed(ledger.back_up())
+
+    assert message.startswith("ledger: saved and verified, but retention did not end. file://")
+    assert message.endswith("a part of the key is a file, not a folder.")
+    assert old in ledger.sets()
+    assert len(ledger.sets()) == 3
