@@ -92,7 +92,7 @@ def _sort(layout: Layout, keys: Iterable[StoredKey]) -> _Found:
             found.verifications[name, rest.removesuffix(".json").rpartition("-")[2]] = stored.key
         elif kind == "pins":
             found.pins[name] = stored.key
-        elif kind == "tombstones":
+        elif kind == "tombstones" and is_set_id(name):
             found.tombstones[name] = stored
         elif kind == "leases":
             found.leases.append(stored)

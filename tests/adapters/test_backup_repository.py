@@ -334,6 +334,7 @@ def test_unfinished_and_half_deleted_sets_are_told_apart(repository: BackupRepos
 def test_what_is_none_of_ours_is_left_alone(repository: BackupRepository) -> None:
     repository.store.write("invoice/sets/.snapshot/manifest.json", b"{}")
     repository.store.write("invoice/sets/readme", b"{}")
+    repository.store.write("invoice/tombstones/.nfs0001", b"{}")
     found = repository.state(NIGHT)
     assert (found.sets, found.unfinished, found.unreadable) == ((), (), ())
     assert repository.set_ids() == ()
