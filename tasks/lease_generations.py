@@ -44,10 +44,9 @@ def acquire(store: ObjectStore, service: str, claim: Lease) -> Lease:
     if newest is not None and not is_over(newest, claim.acquired_at):
         raise LeaseHeldError(held_by(newest, service))
     lease = claim.model_copy(update={"generation": _number(found[-1]) + 1 if found else 1})
-    try:
+    # It may be ours that is there, where an answer was lost and the store was asked again.
+    with contextlib.suppress(AlreadyExistsError):
         write_first(store, service, lease)
-    except AlreadyExistsError as error:
-        raise LeaseHeldError(_taken(claim.name, service)) from error
     # A writer that slept since it listed may have filled a gap below those who came after it.
     if not is_ours(store, service, lease):
         raise LeaseHeldError(_taken(claim.name, service))

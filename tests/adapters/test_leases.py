@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -21,6 +22,7 @@ from tasks.object_store import ObjectStore, StoredKey
 from tasks.process_identity import is_dead_for_certain, this_process
 from tasks.records.lease import Lease
 from tests.adapters.conftest import make_store
+from tests.proxy import Proxy
 
 NAME = "backup"
 START = datetime(2026, 11, 21, 2, tzinfo=UTC)
@@ -271,6 +273,28 @@ def test_a_writer_that_slept_through_two_takeovers_does_not_hold_what_it_wrote(t
     with pytest.raises(LeaseHeldError, match="this very moment"):
         acquire(store, "svc", claim_of("sleeper", clock()))
     assert list_living(store, clock)[NAME].host == "holder"
+
+
+def test_a_lease_that_was_written_is_held_although_the_stores_answer_was_lost(s3_server: Any) -> None:
+    """The write is then sent again, and is refused since its own object is there."""
+    asked, lost = threading.Event(), threading.Event()
+
+    def lose(data: bytes, from_client: bool) -> bool:
+        if from_client and b"if-none-match" in data.lower():
+            asked.set()
+        elif asked.is_set() and not lost.is_set() and data.startswith(b"HTTP/1.1 200"):
+            lost.set()
+            return False
+        return True
+
+    proxy = Proxy(("127.0.0.1", urlsplit(s3_server.endpoint_url).port or 0), lose)
+    try:
+        through = s3_server.store("lost", endpoint_url=f"http://127.0.0.1:{proxy.port}")
+        with hold_lease(through, "svc", NAME, purpose="drill", holder="run 1") as held:
+            held.check()
+    finally:
+        proxy.close()
+    assert lost.is_set()
 
 
 def test_old_generations_do_not_pile_up(store: ObjectStore) -> None:
