@@ -186,6 +186,8 @@ def _explain_unusable(found: SetSummary) -> str:
         return "failed its reread"
     if found.drill_passed is False:
         return "failed its restore drill"
+    if found.kind == "safety":
+        return "holds what a restore replaced"
     return "holds nothing"
 
 

@@ -278,6 +278,7 @@ def test_the_cap_can_be_raised_and_lowered_for_one_run() -> None:
     [
         ({"reread_passed": False}, "failed its reread"),
         ({"drill_passed": False}, "failed its restore drill"),
+        ({"kind": "safety"}, "holds what a restore replaced"),
         ({"stored_bytes": 0}, "holds nothing"),
         ({"entries": 0}, "holds nothing"),
     ],
