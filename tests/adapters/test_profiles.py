@@ -46,6 +46,7 @@ def test_both_systems_have_a_profile() -> None:
         ("kind: mongodb -> kind: mysql", "kind:", "database.kind", "'mongodb' or 'postgresql'"),
         ("keep_days: 30 -> keep_days: many", "keep_days:", "backup.retention.keep_days", "valid integer"),
         ("keep_days: 30 -> keep_days: 0", "keep_days:", "backup.retention.keep_days", "or equal to 1"),
+        ("keep_days: 30 -> keep_days: 999999", "keep_days:", "backup.retention.keep_days", "equal to 36500"),
         ("Australia/Sydney -> Sydney", "time_zone:", "time_zone", "a name like 'Europe/Berlin'"),
         (
             "older_than: P365D -> older_than: 365",
