@@ -55,7 +55,8 @@ def watch(part: str, now: datetime) -> list[str]:
         complaints = found.get(profile.name, [])
         wrong += [f"{profile.name}: {complaint.sentence}" for complaint in complaints]
         wrong += tell_first_level(profile, complaints, memories[profile.name], now)
-        write_memory(_memory_file(profile, part), memories[profile.name])
+        if problem := write_memory(_memory_file(profile, part), memories[profile.name]):
+            wrong.append(problem)
     url = os.environ.get(HEARTBEAT_VARIABLES[part])
     problem = call_heartbeat(url) if url and not wrong else None
     return [*wrong, problem] if problem else wrong

@@ -47,10 +47,17 @@ def read_memory(path: Path) -> Memory:
     """Return what a file holds; one that is missing or damaged makes people be told once more."""
     try:
         return Memory.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
+    except (OSError, ValidationError):
         return Memory()
 
 
-def write_memory(path: Path, memory: Memory) -> None:
-    """Put the file in place of the old one, whole or not at all."""
-    replace_file(path, memory.model_dump_json().encode())
+def write_memory(path: Path, memory: Memory) -> str | None:
+    """Put the file in place of the old one, whole or not at all; return what went wrong, if anything did."""
+    try:
+        replace_file(path, memory.model_dump_json().encode())
+    except OSError as error:
+        return (
+            f"{path} could not be written ({error.strerror}), so that people are told of the same thing at "
+            "each look: make room, or correct what is in its place."
+        )
+    return None

@@ -91,6 +91,25 @@ def test_a_store_without_a_set_is_told_once_an_hour_and_each_time_by_the_exit_co
     assert service.count_told() == told
 
 
+def test_a_memory_that_cannot_be_kept_keeps_nobody_from_being_told(
+    service: Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a full disk; what takes the file's place stands for that, which root could write all the same."""
+    (tmp_path / "host/invoice").mkdir(mode=0o700, parents=True)
+    (tmp_path / "host/invoice/watch-backups.json").mkdir()
+    other = yaml.safe_load((service.services / "invoice.yaml").read_text(encoding="utf-8")) | {
+        "name": "other"
+    }
+    (service.services / "other.yaml").write_text(yaml.safe_dump(other), encoding="utf-8")
+
+    assert main(["backups"]) == 1
+
+    said = capsys.readouterr().err
+    assert "invoice: There is no backup set" in said
+    assert "watch-backups.json could not be written" in said
+    assert "other: There is no backup set" in said
+
+
 def test_a_server_that_is_away_is_told_to_the_first_level(
     service: Watched, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
