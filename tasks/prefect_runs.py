@@ -18,7 +18,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.server.schemas import schedules as server_schedules
 from pydantic import TypeAdapter
 
-from tasks.errors import UnreachableError
+from tasks.errors import ConfigurationError, UnreachableError
 from tasks.escalation_runs import has_server
 from tasks.log_masking import mask
 from tasks.prefect_server import asking_prefect
@@ -33,6 +33,8 @@ _PAGE: Final = 200
 _MOST: Final = 10_000
 # Prefect reads at most a thousand moments at once: in a quarter of a day there are fewer by any cron.
 _AT_ONCE: Final = timedelta(hours=6)
+# A schedule that has nothing due in so many days is for people to look at.
+_LOOKED_BACK: Final = timedelta(days=8)
 _LONGEST_MESSAGE: Final = 300
 _Found = TypeVar("_Found")
 _SCHEDULE: TypeAdapter[Any] = TypeAdapter(server_schedules.SCHEDULE_TYPES)
@@ -65,6 +67,21 @@ def observe_runs(profile: ServiceProfile, since: datetime, now: datetime) -> See
         cleaned_at=cleaned_at,
         is_whole=len(runs) <= _MOST,
     )
+
+
+def list_due_backups(profile: ServiceProfile, until: datetime) -> tuple[datetime, ...]:
+    """Given a service, return when its backup was due in the days before a moment.
+
+    Raise ``ConfigurationError`` if Prefect cannot read the profile's schedule.
+    """
+    schedule = {"cron": profile.backup.schedule, "timezone": profile.time_zone}
+    try:
+        return list_due(schedule, until - _LOOKED_BACK, until)
+    except ValueError:
+        raise ConfigurationError(
+            f"backup.schedule is '{profile.backup.schedule}', which Prefect cannot read, or which never "
+            f"comes: correct it in the profile of {profile.name}."
+        ) from None
 
 
 def list_due(schedule: object, since: datetime, until: datetime) -> tuple[datetime, ...]:
