@@ -90,3 +90,40 @@ def test_nothing_else_is_rewritten(unlike: str) -> None:
 )
 def test_only_an_invalid_index_of_an_ordinary_table_is_left_out(definition: str, left_out: bool) -> None:
     assert is_left_out_of_dumps(definition) is left_out
+
+
+def print_moment(moment: str, kind: str = "timestamp with time zone") -> str:
+    return f"CREATE INDEX young ON public.t USING btree (id) WHERE (made > '{moment}'::{kind})"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2024-01-01 00:00:00+01", "2023-12-31 18:00:00-05"),
+        ("2024-07-01 05:30:00.25+05:30", "2024-07-01 00:00:00.25+00"),
+        ("1890-01-01 00:53:28+00:53:28", "1890-01-01 00:00:00+00"),
+    ],
+)
+def test_a_moment_is_one_definition_in_whatever_time_zone_it_is_printed(one: str, other: str) -> None:
+    for kind in ("timestamp with time zone", "timestamp(3) with time zone"):
+        assert normalize_definition(print_moment(one, kind)) == normalize_definition(
+            print_moment(other, kind)
+        )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("2024-01-01 00:00:00+01", "2024-01-01 00:00:00+00"),
+        ("10000-01-01 00:00:00+01", "10000-01-01 00:00:00+00"),
+        ("9999-12-31 23:30:00-01", "9999-12-31 23:30:00+00"),
+        ("infinity", "-infinity"),
+    ],
+)
+def test_two_moments_are_never_one_definition(one: str, other: str) -> None:
+    assert normalize_definition(print_moment(one)) != normalize_definition(print_moment(other))
+
+
+def test_what_only_looks_like_a_moment_is_left_as_it_is() -> None:
+    text = f"SELECT {quote(print_moment('2024-01-01 00:00:00+01'))}::text, '2024-01-01 00:00:00+01'::text"
+    assert normalize_definition(text) == text
