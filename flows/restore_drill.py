@@ -21,6 +21,7 @@ from tasks import backup_sets
 from tasks.artifacts import publish_drill
 from tasks.conclusion import failing_in_one_sentence
 from tasks.errors import DamagedSetError, RefusedError
+from tasks.leases import HeldLease
 from tasks.profiles import load_service
 from tasks.records.backup import Manifest
 from tasks.records.service import ServiceProfile
@@ -57,15 +58,18 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
     if (skipped := skip_late(profile, run)) is not None:
         return skipped
     server = open_scratch_server(profile)
+    leases: list[HeldLease] = []
     with ExitStack() as held:
         if not dry_run:
-            held.enter_context(backup_sets.hold_drills(profile, purpose="restore drill", holder=run.name))
+            holding = backup_sets.hold_drills(profile, purpose="restore drill", holder=run.name)
+            leases.append(held.enter_context(holding))
         set_id = required(choose_set(backup_sets.observe_repository(profile, read_clock()), wanted_set))
         scratch = name_scratch_database(service, set_id)
         if (refusal := refuse_scratch_name(scratch, server.real_database)) is not None:
             raise RefusedError(refusal.reason)
         if not dry_run:
-            held.enter_context(backup_sets.hold_set(profile, set_id, purpose="restore drill", holder=run.name))
+            holding = backup_sets.hold_set(profile, set_id, purpose="restore drill", holder=run.name)
+            leases.append(held.enter_context(holding))
         manifest = backup_sets.read_manifest(profile, set_id)
         if (refusal := refuse_other_kind(manifest, profile.database.kind)) is not None:
             raise RefusedError(refusal.reason)
@@ -78,6 +82,9 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
         if not differences:
             differences = _restore_and_compare(profile, server, scratch, manifest)
         seconds = (read_clock() - began).total_seconds()
+        for lease in leases:
+            # Whoever took one over may have dropped the scratch database, or deleted the set: no damage.
+            lease.check()
         verdict = backup_sets.record_verdict(profile, manifest, "drill", differences, run.started)
     publish_drill(manifest, verdict, seconds, differences)
     if differences:

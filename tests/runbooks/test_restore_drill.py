@@ -16,9 +16,11 @@ from flows.decisions.drill_plan import choose_set, is_scratch_database, name_scr
 from flows.decisions.refusal import Refusal
 from tasks.backup_manifest import format_manifest
 from tasks.backup_sets import locate_set
+from tasks.lease_generations import write_first
 from tasks.leases import hold_lease
 from tasks.profiles import SERVICES_VARIABLE
 from tasks.records.backup import Manifest, StoredObject
+from tasks.records.lease import Lease
 from tasks.verification import reread_application, reread_collection, reread_dump
 from tests.runbooks.conftest import (
     KINDS,
@@ -26,6 +28,7 @@ from tests.runbooks.conftest import (
     Kind,
     Ledger,
     Ledgers,
+    MongodbDatabase,
     artifacts_of,
     completed,
     cut,
@@ -446,3 +449,28 @@ def test_a_drill_that_begins_just_before_its_set_is_deleted_keeps_it(
     assert old in ledger.sets()
     assert ledger.find_damage(old) == []
     assert ledger.keys("tombstones") == []
+
+
+def test_a_drill_whose_place_another_one_took_says_nothing_of_its_set(
+    ledgers: Ledgers, children: Children
+) -> None:
+    """As after minutes without the store: the other drill has dropped what this one restored."""
+    ledger = ledgers.make("mongodb")
+    set_id = ledger.must_back_up()
+    drill = children.start(
+        ledger, "restore_drill", pause_when_called="tasks.mongodb_restore:observe_restored_collections"
+    )
+    wait_until(lambda: drill.is_paused)
+    held = Lease.model_validate_json(ledger.store.read("ledger/leases/drills/0000000001.json"))
+    write_first(ledger.store, "ledger", held.model_copy(update={"generation": 2, "host": "another"}))
+    assert isinstance(ledger.database, MongodbDatabase)
+    (scratch,) = scratch_databases(ledger)
+    ledger.database.client.drop_database(scratch)
+
+    drill.go_on()
+    end = drill.wait()
+
+    assert end is not None
+    assert end["type"] == "FAILED", end
+    assert end["message"].startswith("The lease drills of ledger is lost: somebody else has taken it over")
+    assert [verdict.kind for verdict in ledger.verdicts(set_id)] == ["reread"]
