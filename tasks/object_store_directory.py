@@ -184,9 +184,10 @@ class DirectoryStore:
 
     def _create(self, temporary: Path) -> int:
         for _ in range(FOLDER_TRIES):
-            self._make_folders(temporary.parent)
             with contextlib.suppress(FileNotFoundError):
+                self._make_folders(temporary.parent)
                 return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+        self._make_folders(temporary.parent)
         return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
 
     def _make_folders(self, folder: Path) -> None:

@@ -320,6 +320,19 @@ def test_a_disk_that_went_away_is_unreachable_and_not_empty(tmp_path: Path) -> N
             act()
 
 
+def test_writers_go_on_while_deletions_beside_them_take_the_folders_away(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+
+    def write_and_delete(name: str) -> None:
+        for _ in range(50):
+            store.write(f"a/b/c/d/{name}", b"")
+            store.delete(f"a/b/c/d/{name}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write_and_delete, "wxyz"))
+    assert list(store.list_keys("")) == []
+
+
 def test_deleting_the_last_object_of_a_folder_takes_the_folder_away(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     store.write("svc/sets/one/a", b"")
