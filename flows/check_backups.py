@@ -7,9 +7,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.decisions.backup_freshness import describe_freshness, judge_freshness
+from flows.decisions.missed_backup import judge_schedule, settle_by
 from tasks.artifacts import publish_history
 from tasks.backup_sets import observe_repository
 from tasks.conclusion import failing_in_one_sentence
+from tasks.prefect_runs import list_due_backups
 from tasks.profiles import load_service
 from tasks.run_context import read_clock
 
@@ -25,7 +27,7 @@ def check_backups(service: str) -> State[Any]:
     Preconditions: the store answers.
 
     Steps: load the profile; look at every set; show them; judge the newest set's age and re-read, the newest
-    restore drill's age, and drills that failed since.
+    restore drill's age, drills that failed since, and whether the backup that was due last left a set.
 
     Rollback: none is needed, nothing is changed.
 
@@ -37,6 +39,9 @@ def check_backups(service: str) -> State[Any]:
     state = observe_repository(profile, now)
     publish_history(profile.name, state.sets, profile.zone, runbook="check-backups")
     complaints = judge_freshness(state, profile.backup.drill_every, now)
+    if state.sets:
+        due = list_due_backups(profile, settle_by(state, profile.backup.late_after, now))
+        complaints += judge_schedule(state, due, now)
     if complaints:
         return Failed(message=f"{service}: {' '.join(complaints)}")
     return Completed(message=describe_freshness(state, now))

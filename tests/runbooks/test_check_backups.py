@@ -58,6 +58,22 @@ def test_a_night_that_made_no_set_and_a_drill_that_is_overdue_are_told_by_the_ch
     assert "The newest restore drill that passed was 40 days ago" in doctor
 
 
+def test_the_first_morning_after_a_night_that_made_no_set_is_told(ledgers: Ledgers) -> None:
+    """The set of the night before is just not too old then."""
+    ledger = ledgers.make("postgresql")
+    like, now = ledger.must_back_up(), datetime.now(UTC)
+    due = (now - timedelta(hours=4)).astimezone(ledger.profile.zone)
+    ledger.change(backup={"schedule": f"{due.minute} {due.hour} * * *"})
+    ledger.publish_old_set(like, timedelta(hours=28) - timedelta(seconds=90), now=now, drilled=True)
+    ledger.repository.delete_set(like)
+
+    message = failed(check(ledger))
+
+    assert (
+        "ledger: The backup that was due 4 h ago left no set, and the newest usable one is 1 day " in message
+    )
+
+
 def test_a_drill_that_failed_is_told_until_one_passes(ledgers: Ledgers) -> None:
     ledger = ledgers.make("postgresql")
     good = ledger.must_back_up()
