@@ -1,13 +1,13 @@
 """What happened last night: one page that a person reads with the first coffee."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.decisions.last_night import RUNBOOK, conclude, judge_night, refuse_hours
+from flows.decisions.last_night import RUNBOOK, conclude, judge_night, look_back, refuse_hours
 from tasks.conclusion import failing_in_one_sentence
 from tasks.credential_ages import observe_credential_ages
 from tasks.errors import RefusedError
@@ -43,7 +43,7 @@ def last_night(service: str, hours: int = 24) -> State[Any]:
         raise RefusedError(f"{service}: {refusal}")
     profile, run = load_service(service), observe_run()
     # A page that comes late still begins where the one before ended.
-    since, now = (run.due or run.started) - timedelta(hours=hours), run.started
+    since, now = look_back(run.due or run.started, hours, profile.zone), run.started
     neighbours, wrong = load_neighbours(profile)
     page, *others = (
         judge_night(each, _observe(each, since, now), since, now) for each in (profile, *neighbours)

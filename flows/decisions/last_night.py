@@ -2,9 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Final, get_args
+from zoneinfo import ZoneInfo
 
 from flows.decisions.backup_freshness import OLDEST_SET, judge_freshness
 from flows.decisions.night_judgement import (
@@ -44,6 +45,16 @@ _MOST_HOURS = 168
 def refuse_hours(hours: int) -> str:
     """Given how far to look back, return why not, or nothing."""
     return "" if 1 <= hours <= _MOST_HOURS else f"hours is {hours}: give 1 to {_MOST_HOURS}."
+
+
+def look_back(due: datetime, hours: int, zone: ZoneInfo) -> datetime:
+    """Given when a page was due and its hours, return since when it looks.
+
+    Days are those of the wall clock: when the clocks change, 24 hours ago is still when the page before was
+    due.
+    """
+    days, rest = divmod(hours, 24)
+    return (due.astimezone(zone) - timedelta(days=days)).astimezone(UTC) - timedelta(hours=rest)
 
 
 def judge_night(profile: ServiceProfile, seen: SeenNight, since: datetime, now: datetime) -> NightPage:

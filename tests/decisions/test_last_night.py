@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.decisions.last_night import conclude, judge_night, judge_times, refuse_hours
+from flows.decisions.last_night import conclude, judge_night, judge_times, look_back, refuse_hours
 from tasks.records.backup import RepositoryState, SetSummary
 from tasks.records.credential_age import CredentialAge
 from tasks.records.escalation import EscalationRecord, EscalationStep, Opening, StepKind
@@ -324,6 +324,22 @@ def test_what_cannot_be_seen_is_not_well_and_says_why() -> None:
 
 def test_how_far_to_look_back_has_bounds() -> None:
     assert [bool(refuse_hours(hours)) for hours in (-1, 0, 1, 168, 169)] == [True, True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("due", "hours", "since"),
+    [
+        ("2026-11-21T07:00+01:00", 24, "2026-11-20T07:00+01:00"),
+        ("2026-10-25T07:00+01:00", 24, "2026-10-24T07:00+02:00"),
+        ("2026-03-29T07:00+02:00", 24, "2026-03-28T07:00+01:00"),
+        ("2026-03-29T07:00+02:00", 49, "2026-03-27T06:00+01:00"),
+        ("2026-03-29T03:30+02:00", 1, "2026-03-29T01:30+01:00"),
+    ],
+)
+def test_a_page_begins_where_the_one_before_ended_when_the_clocks_change_too(
+    due: str, hours: int, since: str
+) -> None:
+    assert look_back(datetime.fromisoformat(due), hours, PROFILE.zone) == datetime.fromisoformat(since)
 
 
 MOMENTS = st.integers(0, 6).map(lambda hour: SINCE + timedelta(hours=hour))
