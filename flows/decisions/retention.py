@@ -200,14 +200,18 @@ def _collect(unfinished: Sequence[UnfinishedSet], known: set[str], now: datetime
 
 
 def _refuse_clock(state: RepositoryState, newest_first: Sequence[SetSummary], now: datetime) -> str | None:
-    latest, what = state.observed_at, "the moment the repository was looked at"
+    latest, what, otherwise = state.observed_at, "the moment the repository was looked at", ""
     if newest_first and newest_first[0].created_at > latest:
         latest, what = newest_first[0].created_at, f"the moment set {newest_first[0].set_id} was made"
+        otherwise = (
+            " If it is right now, it was wrong then: delete that set by hand, which passes for the newest."
+        )
     if now >= latest - _CLOCK_SKEW:
         return None
     return (
         f"The clock says {now.astimezone(UTC):%Y-%m-%d %H:%M} UTC, which is {say_period(latest - now)} "
         f"before {what}: it was set back, or was wrong before. Nothing is deleted until the clock is right."
+        f"{otherwise}"
     )
 
 

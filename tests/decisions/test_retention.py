@@ -291,7 +291,7 @@ def test_a_set_that_goes_says_what_was_against_it(changed: dict[str, Any], why: 
 @pytest.mark.parametrize("minutes", [6, 60 * 24 * 400])
 def test_a_clock_before_the_newest_set_is_refused(minutes: int) -> None:
     ahead = make_set(0, set_id="ahead", created_at=NOW + timedelta(minutes=minutes))
-    assert_refused(plan(ahead, make_set(10)), "ahead", "clock")
+    assert_refused(plan(ahead, make_set(10)), "ahead", "clock", "delete that set by hand")
 
 
 @pytest.mark.parametrize("minutes", [4, 5])
