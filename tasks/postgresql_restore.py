@@ -1,6 +1,8 @@
 """Restore a set's PostgreSQL dump into a scratch database and observe what came of it."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -18,6 +20,9 @@ from tasks.records.section import Reference
 from tasks.retrying import retried
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import ZSTD
+
+# By these the server prints one and the same value, also where a definition holds it, in several ways.
+_OF_VALUES: Final = frozenset({"bytea_output", "datestyle", "intervalstyle", "lc_monetary"})
 
 
 @retried
@@ -46,14 +51,17 @@ def restore_database(  # noqa: PLR0913, PLR0917  each names a thing of its own
 ) -> None:
     """Given a set's dump, make the scratch database and restore the dump into it, stopping at any error.
 
-    It has the encoding, locale and tablespace of the real one, as a constraint may hold by one locale and not
-    by another; if there is none, the server's. Owners and privileges are left out: they are the server's,
-    not the data's.
+    It has the encoding, locale and tablespace of the real one, and prints values as that does: a constraint
+    may hold by one locale and not by another. If there is none, it has the server's. Owners and privileges
+    are left out: they are the server's, not the data's.
     """
     admin = resolve(admin_url)
     with connect(parse_url(admin)) as connection:
         found = read_properties(connection, real)
-        properties = DatabaseProperties(connection.info.user, {} if found is None else found.options)
+        properties = DatabaseProperties(connection.info.user)
+        if found is not None:
+            of_values = (one for one in found.settings if one[0] is None and one[1].lower() in _OF_VALUES)
+            properties = replace(properties, options=found.options, settings=tuple(of_values))
         create_database(connection, scratch, properties)
     archive = SetFolder(location).load(content.dump.key, ZSTD)
     restore_archive(archive, parse_url(admin, scratch), client_directory, ["--no-owner", "--no-privileges"])

@@ -232,6 +232,40 @@ def test_what_holds_by_the_real_databases_locale_holds_in_the_scratch_one(
         restore_beside(content, endpoints, location, propertypulse)
 
 
+def test_values_that_the_real_database_prints_in_another_way_are_the_same_in_the_scratch_one(
+    endpoints: Endpoints, database: str, location: SetLocation, propertypulse: ServiceProfile
+) -> None:
+    name = urlsplit(database).path[1:]
+    execute(
+        database,
+        f"""
+        ALTER DATABASE "{name}" SET bytea_output TO 'escape';
+        ALTER DATABASE "{name}" SET datestyle TO 'German';
+        CREATE TABLE young (day date DEFAULT '2024-01-31', picture bytea);
+        INSERT INTO young VALUES (now(), '\\xdeadbeef')""",
+    )
+    content = save(database, endpoints, location)
+    found = restore_beside(content, endpoints, location, propertypulse, name)
+    assert compare_postgresql(content, found) == ()
+
+
+def test_moments_in_definitions_are_the_same_in_whatever_time_zone_they_are_printed(
+    endpoints: Endpoints, database: str, location: SetLocation, propertypulse: ServiceProfile
+) -> None:
+    name = urlsplit(database).path[1:]
+    execute(
+        database,
+        f"""
+        ALTER DATABASE "{name}" SET timezone TO 'America/New_York';
+        CREATE TABLE young (at timestamptz DEFAULT '2024-01-01 00:00+00' CHECK (at > '2020-07-01 00:00+00'));
+        CREATE INDEX ON young (at) WHERE at > '2024-07-01 00:00:00+00'""",
+    )
+    content = save(database, endpoints, location)
+    assert "2024-06-30 20:00:00-04" in content.definitions["index"][0]
+    found = restore_beside(content, endpoints, location, propertypulse, name)
+    assert compare_postgresql(content, found) == ()
+
+
 ODD = """
 CREATE SCHEMA "Odd Schema";
 CREATE TABLE "Odd Schema"."a (b) FROM stdin;" ("x ""y"" (z)" text);
