@@ -46,18 +46,27 @@ def observe_and_plan(profile: ServiceProfile, set_id: str, *, keep_env: bool) ->
     return plan_application(profile, facts, keep_env=keep_env)
 
 
-def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> None:
-    """Undo what a killed run left, or finish it if it was proven by then."""
+def settle(profile: ServiceProfile, run: Run, *, dry_run: bool) -> str:
+    """Undo what a killed run left, or finish it if it was proven by then.
+
+    Where it was finished, return the sentence that says so, which ends this run: to restore once more would
+    delete what users made in the restored files since. Return an empty text where nothing is left of it.
+    """
     if dry_run:
         refuse_half_done(profile, RUNBOOK)
-        return
+        return ""
     with settling(profile, run, RUNBOOK) as journal:
-        if journal is not None:
-            plan = read_begun_plan(journal, ApplicationPlan)
-            if journal.has(PROVEN):
-                finish(profile, plan, journal)
-            else:
-                undo(profile, plan, journal)
+        if journal is None:
+            return ""
+        plan = read_begun_plan(journal, ApplicationPlan)
+        if not journal.has(PROVEN):
+            undo(profile, plan, journal)
+            return ""
+        finish(profile, plan, journal)
+    return (
+        f"{profile.name}: a killed {RUNBOOK} is finished: the application is that of the set {plan.set_id}, "
+        "and was proven. Nothing else was done; start it again to restore once more."
+    )
 
 
 def apply_plan(profile: ServiceProfile, run: Run, plan: ApplicationPlan, journal: Journal) -> None:

@@ -43,7 +43,8 @@ def restore_application(
     start; prove it by health and a login; delete the files of before.
 
     Rollback: until the application is stopped nothing is changed; after that, any failure puts the files of
-    before back and starts the application. A killed run is undone by the next one, which then goes on.
+    before back and starts the application. A killed run is undone by the next one, which then goes on, or
+    finished by it where the restored files are proven.
 
     Args:
         service: The service's name, as in its profile.
@@ -52,7 +53,8 @@ def restore_application(
         dry_run: Show the plan and stop.
     """
     profile, run = load_service(service), observe_run()
-    settle(profile, run, dry_run=dry_run)
+    if finished := settle(profile, run, dry_run=dry_run):
+        return Completed(message=finished)
     set_id = required(choose_set(backup_sets.observe_repository(profile, read_clock()), wanted_set))
     plan = remember_plan(observe_and_plan(profile, set_id, keep_env=keep_env))
     publish_runbook_plan(plan)

@@ -368,8 +368,8 @@ def test_killed_at_any_step_a_rerun_ends_with_exactly_the_old_or_exactly_the_new
     wanted, saved = operated.sets()[0], files(operated)
     orders = [{"kill_after_step": step} for step in JOURNALED]
     orders += [{"kill_when_called": called} for called in CALLED]
-    proven = [{"kill_after_step": step} for step in ("proven", "closed")]
-    proven += [{"kill_when_called": called} for called in CALLED[-2:]]
+    finished = [{"kill_after_step": "proven"}, *({"kill_when_called": called} for called in CALLED[-2:])]
+    proven = [*finished, {"kill_after_step": "closed"}]
     for order in orders if WHOLE else [order for order in orders if {*order.values()} & {*SOME}]:
         spoilt = spoil(operated)
         killed = children.start(operated, "restore_application", **order)
@@ -379,11 +379,31 @@ def test_killed_at_any_step_a_rerun_ends_with_exactly_the_old_or_exactly_the_new
             expected = saved
         else:
             # A run that does nothing of its own: only what the killed one left is put right.
-            assert "has no set" in failed(restore(operated, wanted_set="nonsense"))
+            state = restore(operated, wanted_set="nonsense")
+            said = completed(state) if order in finished else failed(state)
+            assert ("Nothing else was done" if order in finished else "has no set") in said
             expected = saved if order in proven else spoilt
         assert files(operated) == expected, order
         assert is_healthy(operated), order
         assert leftovers(operated) == [], order
+
+
+def test_what_users_made_since_a_killed_run_was_proven_is_not_deleted_by_a_second_restore(
+    operated: Ledger, children: Children
+) -> None:
+    saved = files(operated)
+    spoil(operated)
+    assert children.start(operated, "restore_application", kill_after_step="proven").wait() is None
+    upload = operated.application / "lease.pdf"
+    upload.write_text("signed")
+    said = completed(restore(operated))
+    assert "a killed restore-application is finished" in said
+    assert "start it again to restore once more" in said
+    assert upload.read_text() == "signed"
+    upload.unlink()
+    assert files(operated) == saved
+    assert is_healthy(operated)
+    assert leftovers(operated) == []
 
 
 def test_killed_while_it_undoes_it_undoes_the_rest(operated: Ledger, children: Children) -> None:
