@@ -65,10 +65,13 @@ def corruption_recovery(
     if dry_run:
         return Completed(message=f"{service}: dry run, the plan is shown and nothing was done.")
     approve(profile, plan, run)
-    with mutating(profile, run, plan) as journal:
-        with holding_set(profile, run, server, plan, journal):
+    with (
+        backup_sets.hold_repository(profile, purpose=RUNBOOK, holder=run.name) as lease,
+        mutating(profile, run, plan) as journal,
+    ):
+        with holding_set(profile, server, plan, journal, lease):
             findings = _examine(profile, server, plan, journal)
-            said = apply_restore(profile, run, server, plan, journal) if findings else ""
+            said = apply_restore(profile, server, plan, journal, lease) if findings else ""
         if findings:
             finish(profile, server, plan, journal, said)
         else:

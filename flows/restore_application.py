@@ -19,6 +19,7 @@ from flows.restoring import required
 from tasks import backup_sets
 from tasks.approval import approve, remember_plan
 from tasks.artifacts import publish_runbook_plan
+from tasks.backup_pause import holding_off_backups
 from tasks.conclusion import failing_in_one_sentence
 from tasks.errors import RefusedError, RunbookError
 from tasks.mutation import mutating, undo_or_say
@@ -63,7 +64,10 @@ def restore_application(
     if dry_run:
         return Completed(message=f"{service}: dry run, the plan is shown and nothing was done.")
     approve(profile, plan, run)
-    with mutating(profile, run, plan) as journal:
+    with (
+        holding_off_backups(profile, RUNBOOK, run.name),
+        mutating(profile, run, plan) as journal,
+    ):
         try:
             apply_plan(profile, run, plan, journal)
         except RunbookError as error:

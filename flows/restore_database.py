@@ -63,8 +63,11 @@ def restore_database(
     if dry_run:
         return Completed(message=f"{service}: dry run, the plan is shown and nothing was done.")
     approve(profile, plan, run)
-    with mutating(profile, run, plan) as journal:
-        with holding_set(profile, run, server, plan, journal):
-            said = apply_restore(profile, run, server, plan, journal)
+    with (
+        backup_sets.hold_repository(profile, purpose=RUNBOOK, holder=run.name) as lease,
+        mutating(profile, run, plan) as journal,
+    ):
+        with holding_set(profile, server, plan, journal, lease):
+            said = apply_restore(profile, server, plan, journal, lease)
         finish(profile, server, plan, journal, said)
     return Completed(message=said)

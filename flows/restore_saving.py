@@ -1,22 +1,23 @@
 """What users may have written into restored data is saved in a pinned set before the old data returns."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from prefect.logging import get_run_logger
 
 from flows.decisions.restore_plan import RestorePlan
-from tasks import backup_sets
 from tasks.errors import RefusedError, RunbookError
 from tasks.http_probe import observe_health
 from tasks.journal import Journal
+from tasks.leases import HeldLease
 from tasks.mutation import read_begun_plan
 from tasks.process_manager import start_application, stop_application
 from tasks.records.service import ServiceProfile
-from tasks.run_context import Run
 from tasks.safety_backup import save_what_is_there
 
 SAVED = "saved-before-putting-back"
 
 
-def save_if_served(profile: ServiceProfile, run: Run, journal: Journal) -> None:
+def save_if_served(profile: ServiceProfile, journal: Journal, lease: HeldLease) -> None:
     """Given a restore that failed, save what users may have written since the application was started.
 
     Where nobody listens on its port nobody could, and the old data returns the sooner. Raise as ``save_new``.
@@ -27,15 +28,21 @@ def save_if_served(profile: ServiceProfile, run: Run, journal: Journal) -> None:
         return
     plan = read_begun_plan(journal, RestorePlan)
     stop_application(profile)
-    save_new(profile, run, plan, journal, running=True, needed=plan.saves_first)
+    save_new(profile, plan, journal, nullcontext(lease), running=True, needed=plan.saves_first)
 
 
 def save_new(  # noqa: PLR0913  what is saved, and what becomes of the application if it cannot be
-    profile: ServiceProfile, run: Run, plan: RestorePlan, journal: Journal, *, running: bool, needed: bool
+    profile: ServiceProfile,
+    plan: RestorePlan,
+    journal: Journal,
+    repository: AbstractContextManager[HeldLease],
+    *,
+    running: bool,
+    needed: bool,
 ) -> None:
     """Save what was written into the restored data; raise ``RefusedError`` if that is needed and fails."""
     try:
-        with backup_sets.hold_repository(profile, purpose=plan.runbook, holder=run.name) as lease:
+        with repository as lease:
             reason = f"before the restore of {plan.set_id} is undone"
             saved = save_what_is_there(profile, reason, lease).set_id
     except RunbookError as error:

@@ -9,6 +9,7 @@ from prefect.logging import get_run_logger
 from flows.decisions.restore_plan import RestorePlan
 from flows.restore_saving import SAVED, save_new
 from flows.restoring import put_back
+from tasks.backup_sets import hold_repository
 from tasks.errors import RunbookError
 from tasks.http_probe import await_health, probe_login
 from tasks.journal import Journal
@@ -60,7 +61,8 @@ def _prove_or_save(
     # A host that starts anew may start the application before the run would have.
     elif running or (journal.has("starting") and not journal.has(SAVED)):
         stop_application(profile)
-        save_new(profile, run, plan, journal, running=running, needed=needed)
+        repository = hold_repository(profile, purpose=plan.runbook, holder=run.name)
+        save_new(profile, plan, journal, repository, running=running, needed=needed)
 
 
 def _is_proven(profile: ServiceProfile) -> bool:

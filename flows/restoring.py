@@ -21,7 +21,6 @@ from tasks.mutation import read_begun_plan
 from tasks.process_manager import observe_application, start_application, stop_application
 from tasks.records.backup import Manifest
 from tasks.records.service import ServiceProfile
-from tasks.run_context import Run
 from tasks.safety_backup import save_what_is_there
 from tasks.swapping import SwapServer
 from tasks.verification import reread_set
@@ -52,13 +51,12 @@ def required(chosen: str | Refusal) -> str:
 
 
 def apply_restore(
-    profile: ServiceProfile, run: Run, server: SwapServer, plan: RestorePlan, journal: Journal
+    profile: ServiceProfile, server: SwapServer, plan: RestorePlan, journal: Journal, lease: HeldLease
 ) -> str:
-    """Apply exactly the plan, up to the proof; return a sentence that says what was done."""
+    """Given the repository's lease, apply exactly the plan, up to the proof; say what was done."""
     manifest = _recheck(profile, server, plan)
     _restore_beside(profile, server, plan, manifest, journal)
-    with backup_sets.hold_repository(profile, purpose=plan.runbook, holder=run.name) as lease:
-        saved = _swap_and_prove(profile, server, plan, manifest, journal, lease)
+    saved = _swap_and_prove(profile, server, plan, manifest, journal, lease)
     return say_restored(plan, manifest, saved, journal.entries[-1].at - _stopped_at(journal))
 
 
@@ -191,7 +189,9 @@ def _stopped_at(journal: Journal) -> datetime:
 
 
 @contextmanager
-def putting_back(profile: ServiceProfile, run: Run, server: SwapServer, journal: Journal) -> Generator[None]:
+def putting_back(
+    profile: ServiceProfile, server: SwapServer, journal: Journal, lease: HeldLease
+) -> Generator[None]:
     """Put everything back if the block fails, and say so; a killed run leaves that to the next one.
 
     What users may have written into the restored data is saved first, unless somebody cancels the run:
@@ -201,7 +201,7 @@ def putting_back(profile: ServiceProfile, run: Run, server: SwapServer, journal:
         yield
     except RunbookError as failure:
         try:
-            save_if_served(profile, run, journal)
+            save_if_served(profile, journal, lease)
             outcome = put_back(profile, server, journal)
         except RunbookError as error:
             raise RunbookError(
@@ -216,11 +216,11 @@ def putting_back(profile: ServiceProfile, run: Run, server: SwapServer, journal:
 
 @contextmanager
 def holding_set(
-    profile: ServiceProfile, run: Run, server: SwapServer, plan: RestorePlan, journal: Journal
+    profile: ServiceProfile, server: SwapServer, plan: RestorePlan, journal: Journal, lease: HeldLease
 ) -> Generator[None]:
     """Hold the plan's set while the block applies it, and put everything back if either fails."""
     with (
-        putting_back(profile, run, server, journal),
-        backup_sets.hold_set(profile, plan.set_id, purpose=plan.runbook, holder=run.name),
+        putting_back(profile, server, journal, lease),
+        backup_sets.hold_set(profile, plan.set_id, purpose=plan.runbook, holder=lease.lease.holder),
     ):
         yield

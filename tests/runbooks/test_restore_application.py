@@ -16,7 +16,9 @@ from prefect.client.schemas.objects import State
 from deployments.sandbox.stack import Sandbox
 from flows.restore_application import restore_application
 from tasks.application_files import ARCHIVE_KEY
+from tasks.errors import LeaseHeldError
 from tasks.journal import list_open_journals
+from tasks.leases import hold_lease
 from tasks.process_manager import observe_application, start_application, stop_application
 from tests.runbooks.conftest import (
     Children,
@@ -480,3 +482,17 @@ def test_one_whose_plan_was_made_before_another_changed_the_files_stops(
     assert is_healthy(operated)
     assert leftovers(operated) == []
     assert events(operated) == ["began", "finished", "began", "failed"]
+
+
+def test_no_backup_reads_files_that_change_places(operated: Ledger, children: Children) -> None:
+    spoil(operated)
+    pause = "flows.application_restoring:stop_application"
+    run = children.start(operated, "restore_application", pause_when_called=pause)
+    wait_until(lambda: run.is_paused, 60)
+    backup = hold_lease(operated.store, "ledger", "repository", purpose="nightly backup", holder="other")
+    with pytest.raises(LeaseHeldError, match="restore-application"), backup:
+        pass
+    run.go_on()
+    end = run.wait()
+    assert end is not None
+    assert end["type"] == "COMPLETED", end

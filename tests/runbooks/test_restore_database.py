@@ -13,6 +13,8 @@ import httpx
 import pytest
 
 from deployments.sandbox.stack import Sandbox
+from tasks.errors import LeaseHeldError
+from tasks.leases import hold_lease
 from tests.conftest import Expiry
 from tests.runbooks.conftest import (
     KINDS,
@@ -524,3 +526,22 @@ def test_two_at_once_do_not_meet(ledgers: Ledgers, sandbox: Sandbox, children: C
     assert ledger.database.hash_content() == saved
     assert leftovers(ledger) == set()
     assert events(ledger) == ["began", "finished", "began", "finished"]
+
+
+def test_who_takes_the_repository_before_the_service_does_not_get_it_from_a_restore_that_will_need_both(
+    ledgers: Ledgers, sandbox: Sandbox, children: Children
+) -> None:
+    ledger = operate(ledgers, sandbox, "postgresql")
+    saved = ledger.database.hash_content()
+    spoil(ledger)
+    run = children.start(ledger, "restore_database", pause_when_called="flows.restoring:compare_asleep")
+    wait_until(lambda: run.is_paused, 60)
+    # As a rotation does: it would wait for the service with this lease in its hands.
+    rotation = hold_lease(ledger.store, "ledger", "repository", purpose="rotate-jwt-secret", holder="other")
+    with pytest.raises(LeaseHeldError, match="restore-database"), rotation:
+        pass
+    run.go_on()
+    end = run.wait()
+    assert end is not None
+    assert end["type"] == "COMPLETED", end
+    assert ledger.database.hash_content() == saved
