@@ -81,12 +81,12 @@ def put_back(profile: ServiceProfile, server: SwapServer, journal: Journal) -> s
         stop_application(profile)
     if journal.has("setting-aside"):
         server.swap_back(plan.beside, plan.aside, journal)
-    if journal.has("restoring"):
-        server.drop(plan.beside)
     saved = journal.find(SAVED)
     kept = f" What was written into the restored data is in set {saved.facts['set_id']}." if saved else ""
     again = _start_again(profile, stopping.facts if stopping else None)
-    journal.close(f"The data is as it was.{kept}{again}")
+    # Only now: the application serves again, whatever becomes of what was restored.
+    left = _drop_beside(server, plan) if journal.has("restoring") else ""
+    journal.close(f"The data is as it was.{kept}{again}{left}")
     return journal.outcome
 
 
@@ -100,6 +100,15 @@ def drop_old(profile: ServiceProfile, server: SwapServer, plan: RestorePlan) -> 
             f"old data in {plan.aside} could not be dropped: {error} When that is mended, start "
             f"{plan.runbook} again: it drops the old data and does nothing else."
         ) from error
+
+
+def _drop_beside(server: SwapServer, plan: RestorePlan) -> str:
+    """Drop what was restored; say so if that is refused, for the next restore drops it first of all."""
+    try:
+        server.drop(plan.beside)
+    except RunbookError as error:
+        return f" The restored data in {plan.beside} could not be dropped: {error} The next restore drops it."
+    return ""
 
 
 def _start_again(profile: ServiceProfile, stopping: dict[str, Any] | None) -> str:

@@ -298,6 +298,32 @@ def test_a_migration_that_fails_puts_the_old_data_back(operated: Ledger) -> None
     assert leftovers(operated) == set()
 
 
+def test_restored_data_that_cannot_be_dropped_does_not_keep_the_application_down(
+    ledgers: Ledgers, sandbox: Sandbox
+) -> None:
+    ledger = operate(ledgers, sandbox, "postgresql")
+    database = cast("PostgresqlDatabase", ledger.database)
+    spoilt = spoil(ledger)
+    # PostgreSQL drops no template, under whatever name.
+    psql = Path(ledger.profile.database.client_directory or "") / "psql"
+    template = f'ALTER DATABASE "{database.name}" IS_TEMPLATE true'
+    failing = f"{psql} -qc '{template}' '{database.url}'; exit 1"
+    ledger.change(application={"migrate_command": ["sh", "-c", failing]})
+
+    said = failed(ledger.restore())
+
+    (beside,) = leftovers(ledger)
+    assert "The data is as it was. The application runs and is healthy." in said
+    assert f"The restored data in {beside} could not be dropped: " in said
+    assert said.endswith("The next restore drops it.")
+    assert is_healthy(ledger)
+    assert database.hash_content() == spoilt
+    database.execute(f'ALTER DATABASE "{beside}" IS_TEMPLATE false')
+    ledger.change(application={"migrate_command": []})
+    completed(ledger.restore())
+    assert leftovers(ledger) == set()
+
+
 def test_cancelled_in_the_middle_the_old_data_comes_back_before_the_run_ends(
     ledgers: Ledgers, sandbox: Sandbox, children: Children
 ) -> None:
