@@ -52,7 +52,7 @@ def save_new(  # noqa: PLR0913  what is saved, and what becomes of the applicati
         if running:
             start_application(profile)
         raise RefusedError(
-            f"{profile.name}: {plan.runbook} left {plan.real} with the restored data, and what was "
+            f"{profile.name}: {plan.runbook} left {plan.real} with restored data, and what was "
             f"written into it since cannot be saved. {error} Nothing was put back"
             f"{', and the application is started again' if running else ''}. Mend that and start "
             f"{plan.runbook} again; to put the old data back all the same, and lose what was written, type "

@@ -19,6 +19,9 @@ from tasks.records.service import ServiceProfile
 from tasks.run_context import Run
 from tasks.swapping import open_swap_server
 
+# From the first of these on, what users write goes into something else than the old data.
+_MOVED = ("left-in-place", "copied", "moved-in")
+
 
 def settle(
     profile: ServiceProfile, run: Run, runbook: str, *, nothing_to_save: str = "", dry_run: bool = False
@@ -38,7 +41,7 @@ def settle(
         if journal is None:
             return ""
         plan = read_begun_plan(journal, RestorePlan)
-        if journal.has("moved-in") and not (journal.has("proven") or journal.has("put-back")):
+        if any(map(journal.has, _MOVED)) and not (journal.has("proven") or journal.has("put-back")):
             needed = nothing_to_save != profile.name
             _prove_or_save(profile, run, plan, journal, needed=needed)
         finished = journal.has("proven")
@@ -54,11 +57,11 @@ def settle(
 def _prove_or_save(
     profile: ServiceProfile, run: Run, plan: RestorePlan, journal: Journal, *, needed: bool
 ) -> None:
-    """Write down that the application works with the restored data, or save what may be new in that."""
+    """Write down that the application works with the restored data, or save what may be new there."""
     running = not observe_application(profile).stopped
     if running and journal.has("starting") and not journal.has("moving-out") and _is_proven(profile):
         journal.write("proven")
-    # A host that starts anew may start the application before the run would have.
+    # A host that starts anew may start the application before the run would have, amid a swap as well.
     elif running or (journal.has("starting") and not journal.has(SAVED)):
         stop_application(profile)
         repository = hold_repository(profile, purpose=plan.runbook, holder=run.name)

@@ -15,6 +15,7 @@ import pytest
 from deployments.sandbox.stack import Sandbox
 from tasks.errors import LeaseHeldError
 from tasks.leases import hold_lease
+from tasks.process_manager import start_application
 from tests.conftest import Expiry
 from tests.runbooks.conftest import (
     KINDS,
@@ -477,6 +478,30 @@ def test_what_users_wrote_into_the_restored_data_of_a_killed_run_is_saved_before
     ledger.change(application={"login": {"user": "owner 7"}})
     completed(ledger.restore(wanted_set=safety, nothing_to_save="ledger"))
     assert ledger.database.hash_content() == written
+
+
+def test_what_users_wrote_in_the_middle_of_a_killed_swap_is_saved_before_the_old_data_returns(
+    ledgers: Ledgers, sandbox: Sandbox, children: Children
+) -> None:
+    ledger = operate(ledgers, sandbox, "mongodb")
+    database = cast("MongodbDatabase", ledger.database)
+    spoilt, listing = spoil(ledger), set(ledger.sets())
+    parameters = {"service": "ledger", "nothing_to_save": "ledger"}
+    killed = children.start(ledger, "restore_database", parameters=parameters, kill_after_step="set-aside")
+    assert killed.wait() is None
+    # As a host that was started anew does; the collections are elsewhere, so the application makes new ones.
+    start_application.fn(ledger.profile)
+    database.database["accounts"].insert_one({"_id": 1, "owner": "somebody new"})
+
+    failed(ledger.restore(wanted_set="nonsense"))
+
+    assert database.hash_content() == spoilt
+    assert is_healthy(ledger)
+    assert leftovers(ledger) == set()
+    (safety,) = set(ledger.sets()) - listing
+    content = ledger.manifest(safety).mongodb
+    assert content is not None
+    assert {found.collection: found.documents for found in content.collections}["accounts"] == 1
 
 
 def test_old_data_that_cannot_be_dropped_does_not_hide_that_the_new_is_live_and_proven(
