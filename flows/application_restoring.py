@@ -41,7 +41,6 @@ def observe_and_plan(profile: ServiceProfile, set_id: str, *, keep_env: bool) ->
         findings=reread_application(manifest, backup_sets.locate_set(profile, set_id)),
         tree=application_tree.observe_tree(profile, manifest.started_at),
         running=not observe_application(profile).stopped,
-        healthy=probe_health(profile.application.health_url).problem is None,
     )
     return plan_application(profile, facts, keep_env=keep_env)
 
@@ -81,7 +80,10 @@ def apply_plan(profile: ServiceProfile, run: Run, plan: ApplicationPlan, journal
     brought = bring_along(profile, plan.paths, plan.keep_env) if plan.was_there else None
     install, beside = profile.application.install_command, plan.paths.beside
     run_application_command(profile, install, "install the dependencies", beside)
-    journal.write(STOPPING)
+    # As it is by now: a plan may have waited for hours until somebody agreed to it.
+    healthy = probe_health(profile.application.health_url).problem is None
+    running = not observe_application(profile).stopped
+    journal.write(STOPPING, was_running=running, was_healthy=healthy)
     stop_application(profile)
     if plan.was_there:
         # The application wrote on while the dependencies were installed.
@@ -115,8 +117,9 @@ def finish(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> 
 
 def undo(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> str:
     """Bring back what was before, however far the run came, and return in words how it is now."""
-    if journal.has(STOPPING):
-        said = _change_back(profile, plan)
+    stopping = journal.find(STOPPING)
+    if stopping is not None:
+        said = _change_back(profile, plan, **stopping.facts)
         # Only now: it serves again, whatever is wrong with these.
         placed = journal.find(PUTTING_IN_PLACE)
         if plan.was_there and placed is not None and (kept := keep_what_was_made(plan.paths, placed.at)):
@@ -129,16 +132,18 @@ def undo(profile: ServiceProfile, plan: ApplicationPlan, journal: Journal) -> st
     return said
 
 
-def _change_back(profile: ServiceProfile, plan: ApplicationPlan) -> str:
+def _change_back(
+    profile: ServiceProfile, plan: ApplicationPlan, *, was_running: bool, was_healthy: bool
+) -> str:
     # Whoever found the application down after a kill may have started it, from the files that go now.
     stop_application(profile)
     application_tree.put_back(plan.paths, plan.was_there)
     back = "The files of before are back" if plan.was_there else "The restored files are gone again"
-    if not plan.was_running:
+    if not was_running:
         return f"{back}; the application does not run, as before."
     try:
         start_application(profile)
-        if not plan.was_healthy:
+        if not was_healthy:
             return f"{back} and the application is started; it was not healthy before either."
         await_health(profile)
     except RunbookError as error:

@@ -23,7 +23,6 @@ class ApplicationFacts:
     findings: tuple[str, ...]
     tree: TreeFacts
     running: bool
-    healthy: bool
 
 
 class ApplicationPlan(RunbookPlan):
@@ -33,8 +32,6 @@ class ApplicationPlan(RunbookPlan):
     paths: TreePaths
     keep_env: bool
     was_there: bool
-    was_running: bool
-    was_healthy: bool
 
 
 def plan_application(profile: ServiceProfile, facts: ApplicationFacts, *, keep_env: bool) -> ApplicationPlan:
@@ -60,8 +57,6 @@ def plan_application(profile: ServiceProfile, facts: ApplicationFacts, *, keep_e
         paths=paths,
         keep_env=keep_env,
         was_there=tree.kind == "folder",
-        was_running=facts.running,
-        was_healthy=facts.healthy,
     )
 
 

@@ -89,7 +89,6 @@ def make_facts(
         findings=findings,
         tree=TREE.model_copy(update=tree),
         running=running,
-        healthy=running,
     )
 
 

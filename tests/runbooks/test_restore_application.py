@@ -271,6 +271,25 @@ def test_a_login_that_is_refused_brings_the_files_of_before_back(operated: Ledge
     assert leftovers(operated) == []
 
 
+def test_what_was_started_while_the_plan_waited_for_an_answer_is_started_again_after_an_undo(
+    operated: Ledger, children: Children
+) -> None:
+    spoilt = spoil(operated)
+    operated.change(application={"login": {"user": "nobody"}})
+    stop_application.fn(operated.profile)
+    pause = "flows.restore_application:approve"
+    run = children.start(operated, "restore_application", pause_when_called=pause)
+    wait_until(lambda: run.is_paused, 60)
+    start_application.fn(operated.profile)
+    wait_until(lambda: is_healthy(operated))
+    run.go_on()
+    answer = run.wait()
+    assert answer is not None
+    assert answer["message"].endswith("The files of before are back and the application is healthy.")
+    assert files(operated) == spoilt
+    assert is_healthy(operated)
+
+
 def test_what_users_uploaded_to_restored_files_that_gave_way_is_kept(
     operated: Ledger, children: Children
 ) -> None:
