@@ -47,7 +47,8 @@ def corruption_recovery(
 
     Args:
         service: The service's name, as in its profile.
-        damaged_since: Sets from this moment on are not trusted; left out, the newest verified one is taken.
+        damaged_since: Sets that were not complete before this moment are not trusted; left out, the newest
+            verified one is taken. Without a zone it is the service's time.
         nothing_to_save: The service's name, typed, restores although the damaged data cannot be backed up.
         dry_run: Show the plan, and stop.
     """
@@ -56,6 +57,8 @@ def corruption_recovery(
         return Completed(message=finished)
     server = open_swap_server(profile)
     state = backup_sets.observe_repository(profile, read_clock())
+    if damaged_since is not None and damaged_since.tzinfo is None:
+        damaged_since = damaged_since.replace(tzinfo=profile.zone)
     facts = observe(profile, server, required(choose_set_before(state, damaged_since)))
     restore = plan_restore(profile, facts, nothing_to_save, RUNBOOK)
     plan = remember_plan(plan_recovery(restore, profile.application.process_name))

@@ -1,15 +1,17 @@
 """Which set a corrupt database goes back to, and what its recovery means to do."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from flows.decisions.refusal import Refusal
 from flows.decisions.restore_plan import RestorePlan
-from tasks.records.backup import RepositoryState
+from tasks.records.backup import RepositoryState, SetSummary
 from tasks.records.runbook_plan import PlannedAct
 
 
 def choose_set_before(state: RepositoryState, damaged_since: datetime | None) -> str | Refusal:
     """Given when the damage began, or None if nobody knows, return the newest verified set from before it.
+
+    It was complete by then: what was read after the damage may have it, also as of a moment before.
 
     A set that failed a drill is none to go back to, whatever else it passed.
     """
@@ -19,7 +21,7 @@ def choose_set_before(state: RepositoryState, damaged_since: datetime | None) ->
         if found.kind != "safety"
         and found.reread_passed
         and found.drill_passed is not False
-        and (damaged_since is None or found.created_at < damaged_since)
+        and (damaged_since is None or _ended(found) < damaged_since)
     ]
     if sound:
         return max(sound, key=lambda found: (found.created_at, found.set_id)).set_id
@@ -28,6 +30,10 @@ def choose_set_before(state: RepositoryState, damaged_since: datetime | None) ->
         f"{state.service} has no verified set{when}. Look at its sets with a dry run of restore-database, "
         "and name one there."
     )
+
+
+def _ended(found: SetSummary) -> datetime:
+    return found.created_at + timedelta(seconds=found.seconds)
 
 
 def plan_recovery(plan: RestorePlan, process: str) -> RestorePlan:

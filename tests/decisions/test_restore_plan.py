@@ -213,12 +213,14 @@ def test_a_recovery_examines_before_it_restores() -> None:
     assert recovery.rests_on == plan.rests_on
 
 
-def summary(age_hours: int, reread: bool | None, drill: bool | None, kind: SetKind = "nightly") -> SetSummary:
+def summary(
+    age_hours: int, reread: bool | None, drill: bool | None, kind: SetKind = "nightly", hours: int = 0
+) -> SetSummary:
     return SetSummary(
         set_id=f"set-{age_hours:05d}",
         kind=kind,
         created_at=NOW - timedelta(hours=age_hours),
-        seconds=1,
+        seconds=3600 * hours,
         stored_bytes=1,
         raw_bytes=1,
         parts=1,
@@ -237,6 +239,7 @@ SUMMARIES = st.lists(
         st.sampled_from([True, False, None]),
         st.sampled_from([True, False, None]),
         st.sampled_from(["nightly", "safety"]),
+        st.integers(0, 3),
     ),
     unique_by=lambda found: found.set_id,
 )
@@ -255,7 +258,7 @@ def test_a_recovery_goes_back_to_the_newest_sound_set_from_before_the_damage(
         if found.kind != "safety"
         and found.reread_passed
         and found.drill_passed is not False
-        and (since is None or found.created_at < since)
+        and (since is None or found.created_at + timedelta(seconds=found.seconds) < since)
     }
     if isinstance(chosen, Refusal):
         assert not sound

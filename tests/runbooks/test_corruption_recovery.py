@@ -186,6 +186,9 @@ def test_killed_at_any_step_where_nothing_is_damaged_a_rerun_starts_the_applicat
 def test_without_a_set_from_before_the_damage_nothing_is_touched(operated: Ledger) -> None:
     before = operated.manifest(operated.sets()[-1]).started_at - timedelta(hours=1)
     assert "has no verified set from before" in failed(operated.recover(damaged_since=before))
+    # As somebody types it: in the service's own time.
+    typed = before.replace(tzinfo=None) - timedelta(days=1)
+    assert "has no verified set from before" in failed(operated.recover(damaged_since=typed))
     assert is_healthy(operated)
 
 
