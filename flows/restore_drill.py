@@ -12,6 +12,7 @@ from flows.decisions.drill_plan import (
     choose_set,
     is_scratch_database,
     name_scratch_database,
+    refuse_long_names,
     refuse_other_kind,
     refuse_scratch_name,
 )
@@ -71,7 +72,8 @@ def restore_drill(service: str, wanted_set: str = "latest", dry_run: bool = Fals
             holding = backup_sets.hold_set(profile, set_id, purpose="restore drill", holder=run.name)
             leases.append(held.enter_context(holding))
         manifest = backup_sets.read_manifest(profile, set_id)
-        if (refusal := refuse_other_kind(manifest, profile.database.kind)) is not None:
+        refusal = refuse_other_kind(manifest, profile.database.kind) or refuse_long_names(scratch, manifest)
+        if refusal is not None:
             raise RefusedError(refusal.reason)
         if dry_run:
             plan = f"set {set_id} would be restored into {scratch}"

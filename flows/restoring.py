@@ -39,7 +39,13 @@ def _look(
     server: SwapServer, manifest: Manifest, findings: tuple[str, ...], half_done: tuple[str, ...]
 ) -> RestoreFacts:
     return RestoreFacts(
-        manifest, findings, server.real, server.identify(), server.list_databases(), half_done
+        manifest,
+        findings,
+        server.real,
+        server.identify(),
+        server.list_databases(),
+        half_done,
+        server.observe_replication(),
     )
 
 

@@ -33,6 +33,8 @@ def restore_archive(
     """
     pg_restore = find_client("pg_restore", client_directory)
     command = [pg_restore, "--exit-on-error", "--no-password", f"--dbname={address.database}", *options]
+    # With one, no database can be dropped; and to drop it takes the publisher's slot from the real one's.
+    command.append("--no-subscriptions")
     restoring = address.with_options(RESTORING)
     with tempfile.TemporaryFile() as head:
         with running(

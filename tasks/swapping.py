@@ -9,6 +9,7 @@ from tasks import (
     mongodb_swap,
     postgresql_beside,
     postgresql_integrity,
+    postgresql_replication,
     postgresql_restore,
     postgresql_swap,
 )
@@ -17,6 +18,7 @@ from tasks.journal import Journal
 from tasks.mongodb import database_of
 from tasks.postgresql import parse_url
 from tasks.records.backup import Manifest
+from tasks.records.replication import NOT_REPLICATED, Replication
 from tasks.records.service import ServiceProfile
 from tasks.scratch_database import RestoredFacts
 from tasks.set_folder import SetLocation
@@ -33,6 +35,10 @@ class SwapServer(Protocol):
 
     def list_databases(self) -> tuple[str, ...]:
         """Return the names of all databases on the server."""
+        ...
+
+    def observe_replication(self) -> Replication:
+        """Name what follows the real database, and what the real database follows."""
         ...
 
     def restore_beside(self, beside: str, manifest: Manifest, location: SetLocation) -> None:
@@ -79,6 +85,10 @@ class MongodbSwap:
     def list_databases(self) -> tuple[str, ...]:
         """Return the names of all databases on the server."""
         return mongodb_restore.list_databases(self._admin_url)
+
+    def observe_replication(self) -> Replication:
+        """Return nothing: MongoDB replicates whole servers."""
+        return NOT_REPLICATED
 
     def restore_beside(self, beside: str, manifest: Manifest, location: SetLocation) -> None:
         """Restore every collection of the set."""
@@ -130,6 +140,10 @@ class PostgresqlSwap:
     def list_databases(self) -> tuple[str, ...]:
         """Return the names of all databases on the server."""
         return postgresql_restore.list_databases(self._admin_url)
+
+    def observe_replication(self) -> Replication:
+        """Name the database's logical slots and subscriptions."""
+        return postgresql_replication.observe_replication(self._admin_url, self.real)
 
     def restore_beside(self, beside: str, manifest: Manifest, location: SetLocation) -> None:
         """Restore the set's dump, with owners and privileges, into a database made like the real one."""

@@ -31,6 +31,8 @@ password_encryption = 'scram-sha-256'
 shared_buffers = 64MB
 # A throw-away system: a kill of the process loses nothing, only a power cut would.
 fsync = off
+# As where somebody reads changes from it: only so there are logical replication slots.
+wal_level = logical
 # Some hosts give containers 64 MB of /dev/shm.
 dynamic_shared_memory_type = mmap
 log_min_messages = warning

@@ -9,11 +9,16 @@ from typing import Literal
 
 from flows.decisions.refusal import Refusal
 from tasks.records.backup import Manifest, RepositoryState, SetSummary
-from tasks.records.figures import say_count
+from tasks.records.figures import say_count, shorten
 
 _MOST_LISTED = 10
+_SHOWN = 60
 # PostgreSQL cuts a longer name silently, MongoDB refuses it.
 _LONGEST_NAME = 63
+# Of a MongoDB collection with its database's name and a dot, in bytes.
+# https://www.mongodb.com/docs/manual/reference/limits/#mongodb-limit-Length-of-Namespace
+_LONGEST_NAMESPACE = 255
+_BUCKETS = "system.buckets."
 _SUFFIX = r"_\d{8}t\d{6}_[0-9a-f]{8}"
 _SUFFIX_LENGTH = 25
 _TIME = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)[Tt_-]?(\d\d)[:-]?(\d\d)[:-]?(\d\d)")
@@ -88,6 +93,21 @@ def refuse_scratch_name(scratch: str, real: str) -> Refusal | None:
             f"The real database '{real}' is called like a scratch database, and runbooks drop those: "
             "rename it first."
         )
+    return None
+
+
+def refuse_long_names(scratch: str, manifest: Manifest) -> Refusal | None:
+    """Given where a set is to be restored, refuse if a collection's name has no room there."""
+    for found in manifest.mongodb.collections if manifest.mongodb is not None else ():
+        stored = f"{_BUCKETS if found.kind == 'timeseries' else ''}{found.collection}"
+        length = len(f"{scratch}.{stored}".encode())
+        if length > _LONGEST_NAMESPACE:
+            return Refusal(
+                f"The collection {shorten(found.collection, _SHOWN)} has too long a name for {scratch}, "
+                f"where the set is restored first: together they have {length} bytes, and MongoDB takes "
+                f"{_LONGEST_NAMESPACE}. That says nothing against set {manifest.set_id}: restore it by hand, "
+                "into a database with a shorter name."
+            )
     return None
 
 

@@ -8,9 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from flows.decisions.drill_plan import is_scratch_database, name_scratch_database, refuse_scratch_name
+from flows.decisions.drill_plan import (
+    is_scratch_database,
+    name_scratch_database,
+    refuse_long_names,
+    refuse_scratch_name,
+)
 from tasks.records.backup import Manifest
 from tasks.records.figures import say_bytes, say_count, say_duration
+from tasks.records.replication import NOT_REPLICATED, Replication
 from tasks.records.runbook_plan import PlannedAct, RunbookPlan
 from tasks.records.service import ServiceProfile
 
@@ -34,7 +40,8 @@ class RestoreFacts:
 
     ``findings`` are what is wrong with the set, read back in full. ``identity`` changes when the real
     database becomes another one, and is "missing" when there is none. ``half_done`` are the runbooks that are
-    under way, or were killed: what they have not finished stands in a journal.
+    under way, or were killed: what they have not finished stands in a journal. ``replication`` is what
+    follows the real database, and what that follows.
     """
 
     manifest: Manifest
@@ -43,6 +50,7 @@ class RestoreFacts:
     identity: str
     databases: tuple[str, ...]
     half_done: tuple[str, ...] = ()
+    replication: Replication = NOT_REPLICATED
 
 
 def plan_restore(
@@ -148,7 +156,7 @@ def _list_acts(
             undo="Stopped, swapped back and started again",
         ),
         PlannedAct(
-            what=f"Drop {aside}",
+            what=f"Drop {aside}{_say_slots(facts)}",
             why="The new data is proven" + (", the old is in the pinned set" if saves_first else ""),
             undo="Restore the pinned set" if saves_first else "None: you said there is nothing to save",
         ),
@@ -159,7 +167,7 @@ def _list_acts(
 def _refuse(profile: ServiceProfile, facts: RestoreFacts, beside: str, nothing_to_save: str) -> str | None:
     manifest, service = facts.manifest, profile.name
     aside = [name for name in facts.databases if is_scratch_database(name, service, "aside")]
-    scratch = refuse_scratch_name(beside, facts.real)
+    scratch = refuse_scratch_name(beside, facts.real) or refuse_long_names(beside, manifest)
     reasons = {
         f"Set {manifest.set_id} is not of a {profile.database.kind} database.": (
             (manifest.mongodb is None) != (profile.database.kind == "postgresql")
@@ -170,9 +178,30 @@ def _refuse(profile: ServiceProfile, facts: RestoreFacts, beside: str, nothing_t
             nothing_to_save not in {"", service}
         ),
         _say_aside(aside[0], facts) if aside else "": aside,
+        _say_subscriptions(facts): facts.replication.subscriptions,
         scratch.reason if scratch is not None else "": scratch,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _say_slots(facts: RestoreFacts) -> str:
+    """A slot is of the database that it was made in: who reads from it cannot go on."""
+    if not (slots := facts.replication.slots):
+        return ""
+    noun = "replication slots" if len(slots) > 1 else "replication slot"
+    return (
+        f", and with it the {noun} {', '.join(slots)}: who reads changes from there needs a new one in "
+        f"{facts.real}, and all of its data anew"
+    )
+
+
+def _say_subscriptions(facts: RestoreFacts) -> str:
+    """What a publisher sends goes on into the database that subscribed, whatever its name is by then."""
+    names = ", ".join(facts.replication.subscriptions)
+    return (
+        f"{facts.real} subscribes to changes of another database ({names}): they would go on into the old "
+        "data, and be lost with it. Drop the subscription, restore, and subscribe anew, with a copy of data."
+    )
 
 
 def _say_aside(name: str, facts: RestoreFacts) -> str:

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -17,9 +17,11 @@ from tasks.errors import ConfigurationError, DamagedSetError, UnreachableError
 from tasks.postgresql import parse_url
 from tasks.postgresql_beside import restore_beside
 from tasks.postgresql_dump import DUMP_KEY, save_database
-from tasks.postgresql_restore import observe_restored_database
+from tasks.postgresql_replication import observe_replication
+from tasks.postgresql_restore import drop_database, observe_restored_database
 from tasks.postgresql_snapshot import hold_snapshot
 from tasks.records.backup import PostgresqlContent, PostgresqlFacts
+from tasks.records.replication import Replication
 from tasks.records.service import ServiceProfile
 from tasks.set_folder import SetFolder, SetLocation
 from tasks.streams import ZSTD
@@ -192,6 +194,36 @@ def test_the_real_one_is_not_touched(original: Original) -> None:
     original.restore()
     assert original.ask("real", "SELECT xmin, xmax, * FROM accounts ORDER BY id") == before
     assert original.ask("real", "SELECT count(*) FROM kept.laws") == [(0,)]
+
+
+def test_a_subscription_is_not_restored_as_no_database_with_one_can_be_dropped(
+    original: Original, tmp_path: Path
+) -> None:
+    real, reference = original.names["real"], original.profile.database.admin_url
+    making = "CREATE SUBSCRIPTION orders CONNECTION 'dbname=nowhere' PUBLICATION p WITH (connect = false)"
+    execute(original.admin, making, {}, real)
+    try:
+        assert observe_replication.fn(reference, real) == Replication(subscriptions=("orders",))
+        location = make_location(tmp_path / "subscribed")
+        with hold_snapshot(parse_url(original.admin, real)) as snapshot:
+            content = save_database.fn(snapshot, original.client_directory, location)
+        replace(original, location=location, content=content).restore()
+        assert observe_replication.fn(reference, original.names["beside"]) == Replication()
+    finally:
+        leaving = "ALTER SUBSCRIPTION orders SET (slot_name = NONE);\nDROP SUBSCRIPTION orders"
+        execute(original.admin, leaving, {}, real)
+
+
+def test_a_logical_slot_is_of_the_database_and_goes_with_it(original: Original) -> None:
+    names, reference = original.names, original.profile.database.admin_url
+    execute(original.admin, "CREATE DATABASE {beside}", names)
+    make = "SELECT pg_create_logical_replication_slot('warehouse', 'pgoutput')"
+    execute(original.admin, make, {}, names["beside"])
+    execute(original.admin, "ALTER DATABASE {beside} RENAME TO {aside}", {**names, "aside": "slot aside"})
+    assert observe_replication.fn(reference, "slot aside") == Replication(slots=("warehouse",))
+    assert observe_replication.fn(reference, names["real"]) == Replication()
+    drop_database.fn(reference, "slot aside")
+    assert original.ask("real", "SELECT count(*) FROM pg_replication_slots") == [(0,)]
 
 
 def test_where_the_real_one_was_dropped_the_owner_of_the_url_gets_it(original: Original) -> None:

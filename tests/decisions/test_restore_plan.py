@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flows.decisions.corruption import choose_set_before, plan_recovery
 from flows.decisions.drift import find_drift
+from flows.decisions.drill_plan import refuse_long_names
 from flows.decisions.refusal import Refusal
 from flows.decisions.restore_plan import RestoreFacts, plan_restore
 from tasks.records.backup import (
@@ -24,6 +25,7 @@ from tasks.records.backup import (
     SetSummary,
     StoredObject,
 )
+from tasks.records.replication import Replication
 from tasks.records.service import ServiceProfile
 
 NOW = datetime(2026, 11, 20, 2, 0, tzinfo=UTC)
@@ -36,10 +38,10 @@ def stored(key: str) -> StoredObject:
     return StoredObject(key=key, bytes=10, sha256="0" * 64, raw_bytes=20)
 
 
-def collection(documents: int) -> CollectionContent:
+def collection(documents: int, name: str = "users") -> CollectionContent:
     return CollectionContent(
         database="invoice",
-        collection="users",
+        collection=name,
         kind="collection",
         documents=documents,
         content_hash="f" * 64,
@@ -50,7 +52,7 @@ def collection(documents: int) -> CollectionContent:
     )
 
 
-def manifest(documents: int = 3) -> Manifest:
+def manifest(documents: int = 3, name: str = "users") -> Manifest:
     return Manifest(
         set_id=SET,
         service="invoice",
@@ -59,7 +61,7 @@ def manifest(documents: int = 3) -> Manifest:
         started_at=NOW,
         finished_at=NOW + timedelta(seconds=5),
         consistency=Consistency(method="none", moment=None, explanation=""),
-        mongodb=MongodbContent(server_version="8", collections=(collection(documents),), seconds=1),
+        mongodb=MongodbContent(server_version="8", collections=(collection(documents, name),), seconds=1),
         postgresql=None,
         application=ApplicationContent(files=1, content_hash="a" * 64, archive=stored("app"), seconds=1),
         software={},
@@ -150,6 +152,12 @@ def test_what_a_killed_restore_left_is_dropped_first_and_shown() -> None:
         ({"databases": ("invoice", f"{ASIDE}00000000")}, "", "may be the only copy of what invoice was"),
         ({"real": f"{BESIDE}00000000"}, "", "is called like a scratch database"),
         (
+            {"replication": Replication(subscriptions=("orders", "stock"))},
+            "",
+            "subscribes to changes of another database (orders, stock)",
+        ),
+        ({"manifest": manifest(name="n" * 220)}, "", "has too long a name"),
+        (
             {"manifest": manifest().model_copy(update={"mongodb": None})},
             "",
             "is not of a mongodb database",
@@ -163,6 +171,36 @@ def test_what_must_not_be_restored_is_refused_in_a_sentence(
     assert refusal is not None
     assert words in refusal
     assert refusal.endswith(".")
+
+
+def test_a_replication_slot_that_goes_with_the_old_data_is_said() -> None:
+    plan = plan_restore(profile(), facts(replication=Replication(slots=("warehouse",))), "")
+    assert plan.refusal is None
+    assert "and with it the replication slot warehouse" in plan.acts[-1].what
+    assert "slot" not in plan_restore(profile(), facts(), "").acts[-1].what
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "fits"),
+    [
+        ("n" * 214, "collection", True),
+        ("n" * 215, "collection", False),
+        ("ñ" * 107, "view", True),
+        ("ñ" * 108, "view", False),
+        ("n" * 199, "timeseries", True),
+        ("n" * 200, "timeseries", False),
+    ],
+)
+def test_a_name_that_has_no_room_beside_the_new_databases_says_nothing_against_the_set(
+    name: str, kind: str, fits: bool
+) -> None:
+    named = collection(3).model_copy(update={"collection": name, "kind": kind})
+    content = MongodbContent(server_version="8", collections=(named,), seconds=1)
+    refusal = refuse_long_names("d" * 40, manifest().model_copy(update={"mongodb": content}))
+    assert (refusal is None) is fits
+    if refusal is not None:
+        assert "MongoDB takes 255" in refusal.reason
+        assert "says nothing against set" in refusal.reason
 
 
 def test_old_data_that_a_journal_may_know_is_nobodys_to_drop() -> None:
