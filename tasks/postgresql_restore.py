@@ -72,7 +72,8 @@ def observe_restored_database(
     admin_url: Reference, scratch: str, client_directory: Path | None
 ) -> PostgresqlFacts:
     """Given a scratch database, read it in full with pg_dump and return its facts."""
-    address = parse_url(resolve(admin_url), scratch)
+    # What the database's own settings say of time limits is for the application.
+    address = parse_url(resolve(admin_url), scratch).with_options("-c statement_timeout=0")
     sections = CopySections()
     command = [find_client("pg_dump", client_directory), "--data-only", "--encoding=UTF8", "--no-password"]
     with running(command, address) as dump:

@@ -180,6 +180,7 @@ ALTER DATABASE {real} SET default_transaction_read_only = on"""
     execute(original.admin, settings, original.names)
     original.restore()
     assert original.ask("beside", "SELECT count(*) FROM accounts") == [(2000,)]
+    assert original.observe().tables == original.content.tables
 
 
 def test_its_tables_are_analysed(original: Original) -> None:
