@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import stat
 import tarfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -121,7 +120,8 @@ def _member(names: tarfile.TarFile, path: Path, name: str, inventory: _Inventory
             yield from _contents(file, member.size, path, digest)
             inventory.add(member, digest.hexdigest())
         return
-    if stat.S_ISSOCK(path.lstat().st_mode):
+    if not (path.is_symlink() or path.is_dir()):
+        # A pipe, a socket or a device holds nothing, and no restore would make one.
         return
     member = names.gettarinfo(str(path), arcname=name)
     yield _header(member)

@@ -138,7 +138,11 @@ class _Tree:
         if member.type not in {tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE} or member.issparse():
             raise _unwanted(member, "is neither a plain file nor a folder nor a symbolic link")
         if member.type == tarfile.REGTYPE and member.mode & _SET_ID_BITS:
-            raise _unwanted(member, "would run with its owner's or group's rights")
+            raise _perhaps_wanted(
+                member,
+                "would run with its owner's or group's rights, which no archive may give",
+                "restore the files by hand",
+            )
 
     def _check_link(self, member: tarfile.TarInfo) -> None:
         """A link leads to somewhere in the tree, or to where the same link of the present tree leads."""
@@ -148,9 +152,10 @@ class _Tree:
         here = self._present / member.name
         if here.is_symlink() and str(here.readlink()) == member.linkname:
             return
-        raise _unwanted(
+        raise _perhaps_wanted(
             member,
-            f"is a link out of the application's directory, to {member.linkname}, that is not there now",
+            f"is a link out of the application's directory, to {member.linkname!r}, that is not there now",
+            f"make it again as {here}, and start again",
         )
 
     def _give_owner(self, path: Path, member: tarfile.TarInfo) -> None:
@@ -176,4 +181,12 @@ def _unwanted(member: tarfile.TarInfo, why: str) -> DamagedSetError:
     return DamagedSetError(
         f"The application's archive is not unpacked: {member.name[:200]!r} {why}, and no backup of ours may "
         "hold such a thing. Find out who wrote it, and restore another set."
+    )
+
+
+def _perhaps_wanted(member: tarfile.TarInfo, why: str, what: str) -> DamagedSetError:
+    """A backup saves such a thing where the application has one."""
+    return DamagedSetError(
+        f"The application's archive is not unpacked: {member.name[:200]!r} {why}. If it is the application's "
+        f"own, {what}; if nobody knows it, find out who wrote the archive."
     )

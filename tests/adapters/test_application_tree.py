@@ -276,6 +276,21 @@ def test_a_name_that_no_file_system_takes_is_refused_in_a_sentence(
         unpack_application.fn(content, location, paths)
 
 
+@pytest.mark.parametrize(
+    ("evil", "words"),
+    [
+        (member("uploads", tarfile.SYMTYPE, linkname="/data/uploads"), "make it again as \\S+/app/uploads"),
+        (member("sandbox", mode=0o4755), "restore the files by hand"),
+    ],
+)
+def test_what_a_backup_may_have_saved_is_not_called_somebody_elses(
+    paths: TreePaths, evil: bytes, words: str
+) -> None:
+    with pytest.raises(DamagedSetError, match=words) as refused:
+        unpack_members(paths, evil)
+    assert "no backup of ours" not in str(refused.value)
+
+
 def test_a_link_out_that_is_there_now_may_come_back(paths: TreePaths, tmp_path: Path) -> None:
     (paths.directory / "uploads").symlink_to(tmp_path / "elsewhere")
     same = member("uploads", tarfile.SYMTYPE, linkname=str(tmp_path / "elsewhere"))
