@@ -88,6 +88,11 @@ def describe_restored(plan: ArchivePlan, after: ArchiveComparison, otherwise: Se
     if is_whole(after):
         return f"{said}."
     left = after.missing + after.otherwise
+    if not otherwise:
+        return (
+            f"{said}; {left:,} were taken and not kept: see whether a trigger, or a TTL index, takes them "
+            "out again."
+        )
     return (
         f"{said}; {left:,} could not be, because something else is in their place, which was left as it is"
         f"{_say_examples(otherwise)}."

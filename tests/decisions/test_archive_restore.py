@@ -111,3 +111,10 @@ def test_only_an_archive_of_which_all_is_there_unchanged_is_whole(missing: int, 
     said = describe_restored(plan, after, ("id=1",))
     assert is_whole(after) == (after.unchanged == 70) == ("something else" not in said)
     assert f"{70 - missing} were inserted" in said
+
+
+def test_what_was_taken_and_is_gone_again_is_not_said_to_have_something_else_in_its_place() -> None:
+    plan = plan_archive_restore(PROFILE, manifest(), ArchiveComparison(missing=70))
+    said = describe_restored(plan, ArchiveComparison(unchanged=68, missing=2), ())
+    assert "2 were taken and not kept: see whether a trigger, or a TTL index" in said
+    assert "something else" not in said
