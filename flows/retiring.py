@@ -18,7 +18,7 @@ from tasks.mutation import mutating
 from tasks.records.figures import say_time
 from tasks.records.rotation import OpenRotation
 from tasks.records.service import ServiceProfile
-from tasks.rotation_files import record_rotation
+from tasks.rotation_files import read_open, record_rotation
 from tasks.rotation_runs import schedule_rest
 from tasks.rotation_steps import end_rotation, find_use, prove_refused, retire
 from tasks.run_context import Run, read_clock
@@ -41,7 +41,12 @@ def finish_grace(profile: ServiceProfile, run: Run, left: OpenRotation, *, dry_r
     if dry_run:
         return Completed(message=f"{profile.name}: dry run, the plan is shown and nothing was done.")
     with holding_off_backups(profile, plan.runbook, run.name), mutating(profile, run, plan) as journal:
-        said = retire_due(profile, run, journal, left)
+        # Another run may have gone on with it while this one waited for its turn.
+        now = read_open(profile, left.credential)
+        if now is None or now.rotation != left.rotation:
+            said = f"Another run ended the rotation {left.rotation} meanwhile: nothing is left to do of it."
+        else:
+            said = retire_due(profile, run, journal, now)
         publish_done(plan, said, journal.entries, profile.zone)
         journal.close(said)
     return Completed(message=f"{profile.name}: {said}")

@@ -20,7 +20,7 @@ from tasks.errors import RefusedError, RunbookError
 from tasks.journal import Journal
 from tasks.mutation import mutating, undo_or_say
 from tasks.records.credential_care import CredentialName
-from tasks.records.rotation import RUNBOOKS, OpenRotation
+from tasks.records.rotation import RUNBOOKS
 from tasks.records.service import ServiceProfile
 from tasks.rotation_files import read_open, record_rotation
 from tasks.rotation_steps import make_new, name_rotation, observe_credential, withdraw_new
@@ -73,7 +73,7 @@ def rotate(  # noqa: PLR0913  whose, which, and how
         holding_off_backups(profile, runbook, run.name),
         mutating(profile, run, plan, beside) as journal,
     ):
-        said = _apply(profile, run, plan, journal, left)
+        said = _apply(profile, run, plan, journal)
         publish_done(plan, said, journal.entries, profile.zone)
         journal.close(said)
     return Completed(message=f"{profile.name}: {said}")
@@ -86,14 +86,14 @@ def _observe_and_plan(
     return plan_rotation(profile, facts, rotation or name_rotation(read_clock()), emergency=emergency)
 
 
-def _apply(
-    profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Journal, left: OpenRotation | None
-) -> str:
+def _apply(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Journal) -> str:
     """Replace the credential, and return what was done, as a sentence."""
     fresh = _observe_and_plan(profile, plan.credential, plan.rotation, emergency=False)
     if (drift := find_drift(plan, fresh)) is not None:
         raise RefusedError(f"{profile.name}: {drift}")
     withdrawn = ""
+    # As it is now: another run may have ended it while this one waited for its turn.
+    left = read_open(profile, plan.credential)
     if left is not None and (withdrawn := withdraw_new(profile, left)):
         record_rotation(profile, plan.credential, left.rotation, "undone", run.started_by, read_clock())
     elif left is not None:

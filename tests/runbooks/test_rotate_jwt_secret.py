@@ -1,7 +1,7 @@
 """rotate-jwt-secret: who is logged in stays so where the application allows it, and the old secret dies."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from prefect.client.schemas.objects import State
 
 from deployments.sandbox.stack import Sandbox
 from flows.rotate_jwt_secret import rotate_jwt_secret
+from tasks.backup_pause import holding_off_backups
 from tasks.rotation_files import read_open
 from tests.runbooks.conftest import Children, Ledgers, artifacts_of, completed, failed
 from tests.runbooks.rotation_walking import Rotated, make_rotated
@@ -170,6 +171,49 @@ def test_a_run_that_was_to_finish_a_rotation_begins_no_other(rotated: Rotated) -
     said = completed(rotate(rotated, finish=found.rotation))
     assert said == f"ledger: nothing is left to do of the rotation {found.rotation}."
     assert rotated.variables == now
+
+
+def overtaken(monkeypatch: pytest.MonkeyPatch, where: str, other: Callable[[], object]) -> None:
+    """Let another run come first while one waits for its turn."""
+
+    @contextmanager
+    def wait(*told: Any) -> Iterator[None]:
+        monkeypatch.undo()
+        other()
+        with holding_off_backups(*told):
+            yield
+
+    monkeypatch.setattr(where, wait)
+
+
+def test_of_two_runs_that_go_on_with_a_rotation_the_second_finds_nothing_left(
+    rotated: Rotated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completed(rotate(rotated))
+    rotated.end_grace("jwt-secret")
+    overtaken(monkeypatch, "flows.retiring.holding_off_backups", lambda: completed(rotate(rotated)))
+    now = rotated.variables
+    assert "Another run ended the rotation" in completed(rotate(rotated))
+    assert rotated.variables == {name: value for name, value in now.items() if name != BESIDE}
+    assert rotated.history() == ["rotated", "retired"]
+    assert rotated.is_settled()
+
+
+def test_a_grace_that_began_anew_meanwhile_is_not_ended_by_who_waited(
+    rotated: Rotated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completed(rotate(rotated))
+    rotated.end_grace("jwt-secret")
+
+    def end_and_begin_anew() -> None:
+        completed(rotate(rotated))
+        completed(rotate(rotated))
+
+    overtaken(monkeypatch, "flows.retiring.holding_off_backups", end_and_begin_anew)
+    assert "Another run ended the rotation" in completed(rotate(rotated))
+    assert is_let_in(rotated, rotated.variables[BESIDE])
+    assert rotated.kept() == {"jwt-secret.previous"}
+    assert rotated.history() == ["rotated", "retired", "rotated"]
 
 
 def test_one_that_somebody_changed_meanwhile_is_left_as_it_is(rotated: Rotated, children: Children) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ from sendgrid import SendGridAPIClient  # type: ignore[import-untyped]
 
 from deployments.sandbox.stack import Sandbox
 from flows.rotate_sendgrid_key import rotate_sendgrid_key
+from tasks.backup_pause import holding_off_backups
 from tests.runbooks.conftest import Children, Ledgers, artifacts_of, completed, failed
 from tests.runbooks.rotation_walking import Rotated, make_rotated
 
@@ -156,6 +158,31 @@ def test_an_old_key_that_a_person_put_back_is_not_retired_and_an_emergency_ends_
     assert is_one_left(rotated, account, leaked)
     assert rotated.is_settled()
     assert rotated.history() == ["rotated", "undone", "rotated", "retired"]
+
+
+def test_an_emergency_that_waited_while_the_grace_before_it_ended_replaces_the_key(
+    rotated: Rotated, account: Account, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allow(rotated, sandbox, grace="PT1H")
+    first = rotated.variables[VARIABLE]
+    completed(rotate(rotated))
+    leaked = rotated.variables[VARIABLE]
+    rotated.end_grace("sendgrid-key")
+
+    @contextmanager
+    def wait(*told: Any) -> Iterator[None]:
+        monkeypatch.undo()
+        completed(rotate(rotated))
+        with holding_off_backups(*told):
+            yield
+
+    monkeypatch.setattr("flows.rotating.holding_off_backups", wait)
+    completed(rotate(rotated, emergency=True))
+    now = rotated.variables[VARIABLE]
+    assert [account.works(key) for key in (first, leaked, now)] == [False, False, True]
+    assert is_one_left(rotated, account, leaked)
+    assert rotated.is_settled()
+    assert rotated.history() == ["rotated", "retired", "rotated", "retired"]
 
 
 @pytest.fixture
