@@ -102,7 +102,8 @@ def give_up(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jour
         return "The new one is in force and proven."
     found = find_after_kill(profile, plan.credential, plan.rotation, plan.variables)
     # Values that are not kept any more were wiped after they had been put back: there is nothing to put back.
-    can_go_back = not plan.is_dead and decide_after_kill(found) not in {"leave", "discard"}
+    decided = decide_after_kill(found)
+    can_go_back = not plan.is_dead and decided not in {"leave", "discard"}
     if journal.has(SETTING) and can_go_back:
         journal.write(GOING_BACK)
         put_back(profile, plan.credential)
@@ -123,6 +124,11 @@ def give_up(profile: ServiceProfile, run: Run, plan: RotationPlan, journal: Jour
     if plan.is_dead:
         left = "the new one is in force, and stays" if stays else "nothing is put back: start this again"
         said = f"The old {plan.credential} was refused already before this run: {left}."
+    if decided == "leave":
+        said = (
+            f"What somebody wrote into {profile.env_path} meanwhile is accepted, and stays: start "
+            "restart-service if the application does not run with it. Nothing is left of the new one."
+        )
     journal.close(said)
     return said
 

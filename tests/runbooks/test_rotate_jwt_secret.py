@@ -223,6 +223,9 @@ def test_one_that_somebody_changed_meanwhile_is_left_as_it_is(rotated: Rotated, 
     completed(rotate(rotated))
     assert rotated.variables[BESIDE] == "t" * 64
     assert rotated.history() == ["undone", "rotated"]
+    trail = (rotated.ledger.folder / "state" / "ledger" / "trail.jsonl").read_text()
+    assert "meanwhile is accepted, and stays" in trail
+    assert "The old jwt-secret is in force" not in trail
 
 
 @pytest.mark.parametrize("number", range(2, 11) if WHOLE else [3, 6, 10])
