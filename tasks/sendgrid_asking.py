@@ -50,7 +50,8 @@ def _ask(act: Callable[[], Response], whose: str) -> Response:
     try:
         return act()
     except HTTPError as error:
-        status = HTTPStatus(error.status_code)
+        # Not always one that HTTP knows: proxies have numbers of their own.
+        status = int(error.status_code)
     except (OSError, HTTPException) as error:
         raise UnreachableError(f"SendGrid did not answer ({type(error).__name__}).") from None
     except ValueError:
@@ -63,5 +64,5 @@ def _ask(act: Callable[[], Response], whose: str) -> Response:
     if status == HTTPStatus.FORBIDDEN:
         raise AccessDeniedError(f"SendGrid refuses {whose} (403).")
     if status == HTTPStatus.TOO_MANY_REQUESTS or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise UnreachableError(f"SendGrid answered {status.value}.")
-    raise RunbookError(f"SendGrid answered {status.value}.")
+        raise UnreachableError(f"SendGrid answered {status}.")
+    raise RunbookError(f"SendGrid answered {status}.")

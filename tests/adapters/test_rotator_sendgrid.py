@@ -8,7 +8,7 @@ import pytest
 from sendgrid import SendGridAPIClient  # type: ignore[import-untyped]
 
 from deployments.sandbox.stack import Sandbox
-from tasks.errors import DeadCredentialError, RefusedError, RunbookError
+from tasks.errors import DeadCredentialError, RefusedError, RunbookError, UnreachableError
 from tasks.records.credential_care import Credentials, SendGridKey
 from tasks.records.rotation import Kept
 from tasks.records.service import ServiceProfile
@@ -161,3 +161,15 @@ def test_a_manager_key_that_is_dead_is_named_by_its_field(
 ) -> None:
     with pytest.raises(DeadCredentialError, match=r"credentials\.sendgrid_key\.manager_key \(401\)"):
         open_rotator(make_key("mail.send"), manager_key="SG.dead-key.secret").observe()
+
+
+def test_an_answer_of_a_proxy_with_a_number_of_its_own_is_one_sentence(
+    make_key: Callable[..., str], open_rotator: Callable[..., SendGridRotator], sandbox: Sandbox
+) -> None:
+    rotator = open_rotator(make_key("mail.send"))
+    sandbox.vendors.conduct("sendgrid", faults=[{"method": "GET", "path": "/v3/api_keys", "status": 520}])
+    try:
+        with pytest.raises(UnreachableError, match=r"^SendGrid answered 520\.$"):
+            rotator.observe()
+    finally:
+        sandbox.vendors.conduct("sendgrid", faults=[])
