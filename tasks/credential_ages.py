@@ -15,7 +15,7 @@ from prefect.logging import get_run_logger
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.credentials import resolve
-from tasks.environment_file import read_variables
+from tasks.environment_file import read_variable, read_variables
 from tasks.errors import RunbookError
 from tasks.iam_keys import IamKeys, UserKey
 from tasks.known_good import fingerprint
@@ -158,7 +158,7 @@ def _ask_iam(profile: ServiceProfile, terms: S3Credentials) -> dict[str, object]
 
 
 def _ask_postgresql(profile: ServiceProfile) -> date | None:
-    url = read_variables(profile)[profile.database.url_variable]
+    url = read_variable(profile, profile.database.url_variable)
     with connect_as_application(url, _LIMITS) as connection:
         found = connection.execute(
             # Of whom it logged in as, whatever role its settings make it; Python knows no infinite date.

@@ -119,3 +119,12 @@ def test_the_date_of_the_role_that_it_becomes_after_the_login_is_not_that_of_the
 def test_an_env_file_that_is_gone_is_one_sentence(ledger: Ledger) -> None:
     (ledger.application / ".env").unlink()
     assert "does not exist" in failed(report(ledger))
+
+
+def test_a_url_of_the_database_that_is_not_set_is_said_and_hides_nothing_else(ledger: Ledger) -> None:
+    env = ledger.application / ".env"
+    env.write_text("".join(line for line in env.open() if "JWT_SECRET" in line or "SMTP" in line))
+    said = failed(report(ledger))
+    assert "database-password is not set in DATABASE_URL: set it" in said
+    record_rotation(ledger.profile, "jwt-secret", "r", "rotated", "me", NOW - timedelta(days=91))
+    assert "jwt-secret is 91 days old" in failed(report(ledger))
