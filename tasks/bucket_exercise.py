@@ -75,7 +75,9 @@ class Bucket:
         def is_known() -> bool:
             nonlocal allowed
             try:
-                act()
+                # Who may not put the object finds none, and was let look.
+                with suppress(NotFoundError):
+                    act()
             except DeadCredentialError:
                 return False
             except AccessDeniedError:

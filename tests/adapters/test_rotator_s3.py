@@ -123,6 +123,18 @@ def test_a_key_that_may_less_than_the_old_one_is_refused_and_one_that_may_as_lit
     assert user.objects() == []
 
 
+def test_a_key_that_may_only_look_is_rotated(
+    profile: ServiceProfile, user: IamUser, sandbox: Sandbox
+) -> None:
+    store = sandbox.object_store
+    direct = iam_client(store.endpoint, store.key_id, store.key_secret)
+    statement = {**MAY["Statement"][0], "Action": ["s3:GetObject", "s3:ListBucket"]}  # type: ignore[dict-item]
+    policy = json.dumps({**MAY, "Statement": [statement]})
+    direct.put_user_policy(UserName=user.name, PolicyName=BUCKET, PolicyDocument=policy)
+    rotator = S3Rotator(profile, user.section())
+    rotator.exercise(kept(user.make_key()), kept(user.key))
+
+
 def test_two_keys_are_refused_with_the_way_out(profile: ServiceProfile, user: IamUser) -> None:
     other = user.make_key()
     rotator = S3Rotator(profile, user.section())
