@@ -22,6 +22,7 @@ from tasks.handed_over import find_handed_over, leave_again, wipe_handed_over
 from tasks.known_good import fingerprint
 from tasks.patience import comes_true
 from tasks.records.credential_care import StripeKey
+from tasks.records.figures import say_period
 from tasks.records.rotation import CredentialFacts, Kept, Stage
 from tasks.records.service import ServiceProfile
 from tasks.stripe_abilities import StripeKeyFacts, examine_key, recall_key, remember_key
@@ -207,9 +208,11 @@ class StripeKeyRotator:
         place = self._terms.handed_over
         if find_handed_over(place) is not None:
             return (f"The new key lies at {place} already.",)
+        grace = self._terms.grace
+        ends = f"live for {say_period(grace)}" if grace else "end at once (it is missed until the restart)"
         what_to_do = (
-            "Roll the key in Stripe's Dashboard (Developers, API keys), let the old one live for an hour "
-            f"there, and leave the new one at {place}, readable for the worker's user only: never in this "
-            "form, which Prefect stores in clear. Then approve."
+            f"Roll the key in Stripe's Dashboard (Developers, API keys), let the old one {ends} there, and "
+            f"leave the new one at {place}, readable for the worker's user only: never in this form, which "
+            "Prefect stores in clear. Then approve."
         )
         return (what_to_do,)

@@ -142,7 +142,7 @@ class StripeKey(Terms):
         examples=["https://api.stripe.com"],
     )
     grace: timedelta = Field(
-        default=timedelta(0),
+        default=timedelta(hours=1),
         description="How long the Dashboard keeps the old key working (ISO 8601 duration)",
         examples=["PT1H"],
     )

@@ -144,6 +144,15 @@ def test_a_new_key_is_compared_with_what_was_known_of_one_that_is_dead_by_now(se
         service.keys.make(ROTATION, {})
 
 
+@pytest.mark.parametrize(("grace", "said"), [("PT24H", "live for 1 day"), ("PT0S", "end at once")])
+def test_a_person_is_told_to_let_the_old_key_live_as_long_as_it_is_waited_for(
+    service: Service, grace: str, said: str
+) -> None:
+    terms = {"handed_over": f"file:{service.place}", "url": service.at, "grace": grace}
+    (warning,) = StripeKeyRotator(service.profile, StripeKey.model_validate(terms)).observe().warnings
+    assert f"let the old one {said}" in warning
+
+
 def test_the_key_is_wiped_where_it_lay_and_left_there_again_when_it_is_given_up(service: Service) -> None:
     new = service.make_key()
     service.hand_over(new)

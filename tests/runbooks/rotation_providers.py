@@ -211,7 +211,7 @@ class StripeKey(Stripe):
         return self.rotated.ledger.folder / "new-stripe-key"
 
     def terms(self) -> dict[str, Any]:
-        return {"stripe_key": {"handed_over": f"file:{self._place}", "url": self._at}}
+        return {"stripe_key": {"handed_over": f"file:{self._place}", "url": self._at, "grace": "PT0S"}}
 
     def begin(self) -> None:
         old = self._make_key()

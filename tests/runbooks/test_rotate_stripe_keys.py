@@ -95,7 +95,7 @@ def allow(rotated: Rotated, sandbox: Sandbox, **terms: Any) -> None:
     at = f"{sandbox.endpoints.vendors}/stripe"
     webhook = {"grace": "PT0S", "soak": "PT0S", "previous_variable": BESIDE, **terms}
     rotated.ledger.settings["credentials"] = {
-        "stripe_key": {"handed_over": f"file:{handed_over(rotated)}", "url": at},
+        "stripe_key": {"handed_over": f"file:{handed_over(rotated)}", "url": at, "grace": "PT0S"},
         "stripe_webhook_secret": {
             "endpoint_url": f"{rotated.at}/webhook",
             "probe_url": f"{rotated.at}/webhook",
