@@ -6,6 +6,7 @@ enabled, and none is lost. Its metadata carries the rotation's id, so that it is
 
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
@@ -59,7 +60,7 @@ class StripeWebhookRotator:
                 Stage(name=_DISABLE, after=terms.grace, unset=self._beside),
                 Stage(name=_DELETE, after=terms.soak),
             ),
-            warnings=self._warn(),
+            warnings=self._warn(here),
             refusal=self._refuse(present, every, here),
         )
 
@@ -225,7 +226,7 @@ class StripeWebhookRotator:
         left = read_open(self._profile, _CREDENTIAL)
         return left.facts if left is not None and left.rotation == values.rotation else {}
 
-    def _warn(self) -> tuple[str, ...]:
+    def _warn(self, here: tuple[Endpoint, ...]) -> tuple[str, ...]:
         if self._beside:
             both = (
                 "During the grace the application takes each event twice, once by each endpoint: it has to "
@@ -236,7 +237,22 @@ class StripeWebhookRotator:
             "The application accepts one secret only: during the grace it refuses each event that comes by "
             "the other endpoint. None is lost, since each comes by both, but Stripe counts these as failed."
         )
-        return (one_only,)
+        return (one_only, *self._warn_of_waiting(here))
+
+    def _warn_of_waiting(self, here: tuple[Endpoint, ...]) -> tuple[str, ...]:
+        """Return how many events of before come by the present endpoint only, if any still do."""
+        present, now = self._find_present(here), int(time.time())
+        if present is None:
+            return ()
+        count = count_waiting(self._open(), now, present.events, self._terms.key_variable)
+        if not count:
+            return ()
+        events = "1 event is" if count == 1 else f"{count} events are"
+        lost = (
+            f"{events} still to be delivered by the present endpoint only, and will be refused from the "
+            "restart on: start this when Stripe has delivered them, or see to them by hand afterwards."
+        )
+        return (lost,)
 
     def _endpoints(self) -> Endpoints:
         return Endpoints(self._open(), self._terms.key_variable)

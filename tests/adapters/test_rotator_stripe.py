@@ -284,3 +284,17 @@ def test_the_old_endpoint_is_in_use_while_an_older_event_is_to_be_delivered(serv
     said = rotator.find_use("disable the old endpoint at Stripe", old)
     assert said == "1 event is older than the new endpoint and still to be delivered"
     assert rotator.find_use("delete the old endpoint at Stripe", old) is None
+
+
+def test_an_event_that_only_the_present_endpoint_has_to_deliver_is_told_where_one_secret_is_accepted(
+    service: Service,
+) -> None:
+    made = service.make_endpoint("http://127.0.0.1:1/webhook")
+    service.set_variables(service.key, str(made.secret))
+    terms = service.profile.credentials.stripe_webhook_secret
+    assert terms is not None
+    terms = terms.model_copy(update={"endpoint_url": made.url, "previous_variable": None})
+    event = service.stripe.payment_intents.create({"amount": 500, "currency": "usd"})
+    wait_until(lambda: time.time() >= event.created + 1)
+    warnings = StripeWebhookRotator(service.profile, terms).observe().warnings
+    assert "1 event is still to be delivered by the present endpoint only, and will be refused" in warnings[1]
