@@ -36,6 +36,12 @@ class Exchange:
     failure: Failure | None = None
     problem: str | None = None
 
+    @property
+    def is_silent(self) -> bool:
+        """Was nothing said of what was asked: no answer, a failure, or that there are too many requests?"""
+        busy = self.status_code == httpx.codes.TOO_MANY_REQUESTS
+        return self.failure is not None or busy or httpx.codes.is_server_error(self.status_code)
+
     def read_json(self) -> Any:
         """Return the body as JSON, None if it is none."""
         try:

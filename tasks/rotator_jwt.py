@@ -186,7 +186,7 @@ class JwtRotator:
         instances = max(1, len(observe_application.fn(self._profile).instances))
         for _ in range(_ROUNDS * instances):
             found = exchange(url, _SECONDS, headers={"Authorization": f"Bearer {token}"})
-            if found.failure is not None or httpx.codes.is_server_error(found.status_code):
+            if found.is_silent:
                 said = found.problem or f"it answered {found.status_code}"
                 raise UnreachableError(
                     f"{self._profile.name}: {url} does not say whether {whose} holds: {said}."

@@ -1,6 +1,8 @@
 """Stripe's rotators against the double: what they refuse, what they wait for, and what they leave behind."""
 
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,6 +26,7 @@ from tasks.records.service import ServiceProfile
 from tasks.rotation_files import keep
 from tasks.rotator_stripe_key import StripeKeyRotator
 from tasks.rotator_stripe_webhook import StripeWebhookRotator
+from tasks.stripe_events import want_verified
 from tests.runbooks.conftest import wait_until
 
 KEY, SECRET = "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET"
@@ -298,3 +301,20 @@ def test_an_event_that_only_the_present_endpoint_has_to_deliver_is_told_where_on
     wait_until(lambda: time.time() >= event.created + 1)
     warnings = StripeWebhookRotator(service.profile, terms).observe().warnings
     assert "1 event is still to be delivered by the present endpoint only, and will be refused" in warnings[1]
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_an_application_that_has_too_many_requests_neither_accepts_nor_refuses(
+    propertypulse: ServiceProfile, accepted: bool
+) -> None:
+    class Busy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(429)
+            self.end_headers()
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/"
+        with pytest.raises(UnreachableError, match="not say whether the secret is valid: it answered 429"):
+            want_verified(propertypulse, url, "whsec_x", "the secret", accepted=accepted)
+        server.shutdown()
