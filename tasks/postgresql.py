@@ -70,6 +70,10 @@ CONNECTION_LOST = re.compile(
     r"|the database system is|terminating connection|no connection to the server|SSL SYSCALL",
 )
 _NO_DATABASE = re.compile(r'database ".*" does not exist')
+# The second is PgBouncer's, of a password that it checks by SCRAM.
+_REFUSED = re.compile(r"password authentication failed|SASL authentication failed")
+# What it says for a while to everybody when the server had refused its own login.
+_POOLER_REFUSED = re.compile(r"server login has been failing(?!.*connect failed)")
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,8 @@ def translated(where: str) -> Generator[None]:
 
 
 def is_password_refused(error: psycopg.Error) -> bool:
-    """Did the server compare the password with one of its own, and refuse a new connection for it?"""
-    return error.sqlstate is None and "password authentication failed" in str(error)
+    """Did the server, or a pooler before it, compare the password and refuse a new connection for it?"""
+    return error.sqlstate is None and _REFUSED.search(str(error)) is not None
 
 
 def _judge(where: str, error: psycopg.Error) -> RunbookError:
@@ -201,6 +205,11 @@ def _judge(where: str, error: psycopg.Error) -> RunbookError:
     if is_password_refused(error):
         kind, what = BY_STATE["28P01"]
         return kind(f"{where} {what}.")
+    if _POOLER_REFUSED.search(str(error)):
+        return AccessDeniedError(
+            f"{where} refuses the login of the pooler before it: compare the pooler's list of passwords with "
+            "the server's."
+        )
     if error.sqlstate is None and _NO_DATABASE.search(str(error)):
         kind, what = BY_STATE["3D000"]
         return kind(f"{where} {what}.")

@@ -27,7 +27,7 @@ _BY_CODE: Final[dict[str, tuple[DatabaseState, str]]] = {
 
 # The messages of src/backend/libpq/auth.c, utils/init and tcop/backend_startup.c, and of libpq itself.
 _BY_WORDS: Final[tuple[tuple[str, DatabaseState, str], ...]] = (
-    ("password authentication failed", *_BY_CODE["28P01"]),
+    ("password authentication failed|SASL authentication failed", *_BY_CODE["28P01"]),
     ("no password supplied", "refuses the password", "wants a password, and the URL has none"),
     ('role ".*" does not exist', "refuses the password", "does not know the user of the URL"),
     ("no pg_hba.conf entry|pg_hba.conf rejects|authentication failed", *_BY_CODE["28000"]),

@@ -115,11 +115,15 @@ class DatabaseRotator:
         self._users.set_password(login.user, login.password)
 
     def put_back(self, pending: Kept, previous: Kept) -> None:
-        """Give the old password to its user again, where it was taken."""
-        del pending
-        if not self.accepts(previous):
-            login = self._login_in(previous.variables)
-            self._users.set_password(login.user, login.password)
+        """Give the old password to its user again, where it was taken; of two users nobody took it.
+
+        Whoever gets in with it is not asked first: a pooler lets in as well, by a session that it has.
+        """
+        new, old = (self._login_in(kept.variables) for kept in (pending, previous))
+        if new.user == old.user:
+            self._users.set_password(old.user, old.password)
+            # No more than a new one is it known everywhere at once.
+            self._settles(previous, accepted=True)
 
     def accepts(self, values: Kept) -> bool:
         """Return whether a new connection with the values' URL gets in."""

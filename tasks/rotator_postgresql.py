@@ -64,7 +64,8 @@ class PostgresqlUsers:
     """The roles of a PostgreSQL server."""
 
     in_which_form: Final = ", as a SCRAM verifier"
-    settled_within: Final = 5.0
+    # PgBouncer waits for 15 s before it tries again a login that the server refused.
+    settled_within: Final = 20.0
     tells_sessions_apart: Final = True
 
     def __init__(self, profile: ServiceProfile) -> None:

@@ -174,7 +174,7 @@ SIGNATURES: tuple[Signature, ...] = (
         "I15",
         "The database refuses the application's user or password.",
         'authentication failed|bad auth|pg_hba|code: 18|code 18|role "',
-        r"password authentication failed for user|no pg_hba\.conf entry"
+        r"password authentication failed for user|SASL authentication failed|no pg_hba\.conf entry"
         r"|\bbad auth\b|\bcode:? 18\b|(?:Mongo\w*Error|Database connection failed): Authentication failed"
         r"|role \"[^\"\n]+\" does not exist",
     ),

@@ -1,15 +1,19 @@
 """A database password is replaced on real servers: the new one serves, the old one does not, none is told."""
 
 import logging
+import os
 import re
 import secrets
+import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from typing import Any
 from urllib.parse import quote
 
@@ -34,6 +38,7 @@ from tasks.errors import AccessDeniedError, RunbookError, UnreachableError
 from tasks.opening_rotators import open_rotator
 from tasks.postgresql import parse_url
 from tasks.postgresql_limits import Limits
+from tasks.postgresql_refusals import judge_refusal
 from tasks.process_manager import manager_of
 from tasks.records.credential_care import Credentials, DatabasePassword
 from tasks.records.rotation import CredentialFacts, Kept
@@ -57,6 +62,8 @@ REVOKE ALL ON FUNCTION one FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION one TO ROTATED_a;
 """
 NASTY = "p@ss/w:rd%?#[]'\"` \\ü"
+# Of SSL, and of GSSAPI.
+_REQUEST_FOR_ENCRYPTION = 8
 
 
 @dataclass
@@ -303,6 +310,20 @@ def test_what_failed_is_put_back_and_the_new_password_is_refused(case: Case) -> 
         rotator.discard("one", facts.provider, pending)
     assert (rotator.accepts(previous), rotator.accepts(pending)) == (True, False)
     rotator.discard("one", facts.provider, None)
+
+
+def test_an_old_password_that_is_known_a_moment_later_was_put_back(postgresql: Case) -> None:
+    rotator = postgresql.open()
+    facts = rotator.observe()
+    previous, pending = postgresql.present(facts), rotator.make("one", facts.provider)
+    rotator.put_in_force(pending, previous)
+    # As a pooler does, which tries no login for a while after one that failed.
+    postgresql.run("ALTER ROLE ROTATED_a VALID UNTIL '2020-01-01'")
+    known = threading.Timer(0.2, postgresql.run, ["ALTER ROLE ROTATED_a VALID UNTIL 'infinity'"])
+    known.start()
+    rotator.put_back(pending, previous)
+    assert rotator.accepts(previous)
+    known.join()
 
 
 @pytest.mark.parametrize("is_single", [True, False], ids=["one user", "two users"])
@@ -767,6 +788,92 @@ def test_a_server_that_falls_silent_hangs_nobody(case: Case, monkeypatch: pytest
     ):
         case.open().accepts(Kept("x", {case.variable: silent}))
     assert time.monotonic() - began < 10
+
+
+def say(kind: bytes, content: bytes) -> bytes:
+    """Return a message of PostgreSQL's protocol."""
+    return kind + (len(content) + 4).to_bytes(4) + content
+
+
+@contextmanager
+def pooler_that_refuses(words: str) -> Iterator[int]:
+    """A port at which everybody who comes with a password is told this."""
+
+    class Pooler(BaseRequestHandler):
+        def handle(self) -> None:
+            while len(asked := self.request.recv(1 << 16)) == _REQUEST_FOR_ENCRYPTION:
+                self.request.sendall(b"N")
+            assert b"user\0" in asked
+            self.request.sendall(say(b"R", (10).to_bytes(4) + b"SCRAM-SHA-256\0\0"))
+            self.request.recv(1 << 16)
+            self.request.sendall(say(b"E", f"SFATAL\0C08P01\0M{words}\0\0".encode()))
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Pooler) as pooler:
+        threading.Thread(target=pooler.serve_forever, args=(0.05,), daemon=True).start()
+        yield pooler.server_address[1]
+        pooler.shutdown()
+
+
+@contextmanager
+def pooler_with(session: psycopg.Connection) -> Iterator[int]:
+    """A port at which everybody is let in, and goes on in a session that a pooler has open at the server."""
+
+    class Pooler(BaseRequestHandler):
+        def handle(self) -> None:
+            while len(self.request.recv(1 << 16)) == _REQUEST_FOR_ENCRYPTION:
+                self.request.sendall(b"N")
+            told = say(b"S", b"client_encoding\0UTF8\0") + say(b"S", b"server_version\x0018.0\0")
+            self.request.sendall(say(b"R", bytes(4)) + told + say(b"Z", b"I"))
+            with socket.socket(fileno=os.dup(session.fileno())) as server:
+                ends = {self.request: server, server: self.request}
+                while True:
+                    for ready in select.select([*ends], [], [])[0]:
+                        data = ready.recv(1 << 16)
+                        if ready is self.request and (not data or data.startswith(b"X")):
+                            return
+                        ends[ready].sendall(data)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Pooler) as pooler:
+        threading.Thread(target=pooler.serve_forever, args=(0.05,), daemon=True).start()
+        yield pooler.server_address[1]
+        pooler.shutdown()
+
+
+def test_an_old_password_that_still_works_in_a_poolers_session_is_put_back_at_the_server(
+    postgresql: Case,
+) -> None:
+    url = read_variables(postgresql.profile)["DATABASE_URL"]
+    direct = Kept("direct", {"DATABASE_URL": url})
+    with open_session(direct) as session, pooler_with(session) as port:
+        postgresql.write(DATABASE_URL=re.sub(r":\d+/", f":{port}/", url))
+        rotator = postgresql.open()
+        previous = Kept("one", {**read_variables(postgresql.profile)})
+        pending = rotator.make("one", {})
+        rotator.put_in_force(pending, previous)
+        assert (rotator.accepts(previous), rotator.accepts(direct)) == (True, False)
+        rotator.put_back(pending, previous)
+        assert rotator.accepts(direct)
+
+
+def test_a_pooler_whose_own_login_the_server_refuses_lets_nobody_in(postgresql: Case) -> None:
+    url = read_variables(postgresql.profile)["DATABASE_URL"]
+    with pooler_that_refuses("server login has been failing, try again later (server_login_retry)") as port:
+        postgresql.write(DATABASE_URL=re.sub(r":\d+/", f":{port}/", url))
+        assert not postgresql.open().accepts(Kept("x", {**read_variables(postgresql.profile)}))
+        with pytest.raises(AccessDeniedError, match="compare the pooler's list of passwords"):
+            postgresql.open().observe()
+
+
+def test_a_pooler_that_refuses_the_password_in_words_of_its_own_refuses_it(postgresql: Case) -> None:
+    url = read_variables(postgresql.profile)["DATABASE_URL"]
+    with pooler_that_refuses("SASL authentication failed") as port:
+        refused = re.sub(r":\d+/", f":{port}/", url)
+        assert not postgresql.open().accepts(Kept("x", {"DATABASE_URL": refused}))
+        with pytest.raises(psycopg.OperationalError) as error:
+            psycopg.connect(make_conninfo("", **parse_url(refused).parameters.values))
+        assert judge_refusal("it", error.value)[0] == "refuses the password"
+        postgresql.write(DATABASE_URL=refused)
+        assert postgresql.open().observe().is_dead
 
 
 def test_a_refusal_of_the_old_password_that_does_not_come_is_an_error(case: Case) -> None:

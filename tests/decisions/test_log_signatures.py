@@ -68,6 +68,7 @@ LINES: tuple[tuple[str, set[str]], ...] = (
     ("getaddrinfo ENOTFOUND db.example.com", {"unknown host"}),
     ("getaddrinfo EAI_AGAIN db", {"unknown host"}),
     ('password authentication failed for user "app"', {"authentication failed", "database password refused"}),
+    ("error: SASL authentication failed", {"authentication failed", "database password refused"}),
     ("MongoServerError: Authentication failed.", {"authentication failed", "database password refused"}),
     ("sorry, too many clients already", {"too many connections"}),
     ("remaining connection slots are reserved for roles", {"too many connections"}),
