@@ -34,3 +34,17 @@ def test_an_old_secret_of_tokens_is_put_back_however_short_it_is(profile: Servic
     assert find_after_kill.fn(profile, "jwt-secret", "one", (SECRET,)).previous == "accepted"
     assert put_back.fn(profile, "jwt-secret")
     assert read_variables(profile)[SECRET] == old
+
+
+def test_nothing_of_the_new_one_is_left_beside_an_env_file_that_has_the_old_one_already(
+    profile: ServiceProfile,
+) -> None:
+    old = "o" * 64
+    profile.env_path.write_text(f"{SECRET}={old}\n")
+    beside = profile.env_path.with_name(".env.unfinished")
+    beside.write_text(f"{SECRET}={NEW}\n")
+    keep(profile, "jwt-secret", "previous", Kept("one", {SECRET: old}))
+    keep(profile, "jwt-secret", "pending", Kept("one", {SECRET: NEW}))
+    assert not put_back.fn(profile, "jwt-secret")
+    assert not beside.exists()
+    assert profile.env_path.read_text() == f"{SECRET}={old}\n"
