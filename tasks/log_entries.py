@@ -2,19 +2,21 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from tasks.errors import SourceError
-from tasks.log_tail import Tail
+from tasks.log_tail import MOST_BYTES, Tail, read_tail
 from tasks.log_times import Split
 from tasks.records.logs import Level
 from tasks.records.observation import Complaint
 
 Splitter = Callable[[str], Split]
 
+_LEAST_BYTES = 1 << 16
 _MOST_LINES_OF_ONE = 60
 _MOST_UNDATED = 50
 _WARNS = re.compile(r"⚠|\bwarn(?:ing)?\b|\bSlow request\b", re.IGNORECASE)
@@ -63,7 +65,7 @@ def parse_line(line: str, split: Splitter) -> Entry:
     if rest.startswith("{"):
         try:
             document = json.loads(rest)
-        except ValueError:
+        except (ValueError, RecursionError):
             return Entry(at, None, rest)
         if isinstance(document, dict):
             return _read_document(document, at, split)
@@ -143,28 +145,48 @@ def _join(held: list[Entry]) -> Iterator[Entry]:
         yield replace(held[0], text=text)
 
 
-def read_tails(
-    source: str, tails: Iterable[Tail], parse: Callable[[Tail], Iterable[Entry]], since: datetime
+def read_files(
+    source: str, files: Sequence[Path], parse: Callable[[Tail], Iterable[Entry]], since: datetime
 ) -> Reading:
-    """Given a log's files, oldest first, and what makes entries of one, return what they say since then."""
+    """Given a log's files, oldest first, and what makes entries of one, return what they say since then.
+
+    Together no more is read of them than of one: an application that fails fills many within the hour.
+    """
     entries: list[Entry] = []
-    complaints, written_at = [], None
-    try:
-        for tail in tails:
-            found = _date(parse(tail))
-            written_at = tail.written_at
-            oldest = next((entry.at for entry in found if entry.at is not None), None)
-            if oldest is None:
-                entries += found[-_MOST_UNDATED:]
-                complaints += [Complaint(name=source, problem=_UNDATED)] if found else []
-                continue
-            entries += [entry for entry in found if entry.at is not None and entry.at >= since]
-            if tail.cut and oldest > since:
-                problem = f"has more than is read at once: only what it says since {oldest:%H:%M} UTC"
-                complaints.append(Complaint(name=source, problem=problem))
-    except SourceError as error:
-        complaints.append(Complaint(name=source, problem=f"could not be read: {error}"))
-    return Reading(source, tuple(entries), tuple(complaints), written_at)
+    complaints: list[Complaint] = []
+    tails, unread = _read_newest(source, files)
+    for tail in reversed(tails):
+        found = _date(parse(tail))
+        oldest = next((entry.at for entry in found if entry.at is not None), None)
+        if oldest is None:
+            entries += found[-_MOST_UNDATED:]
+            complaints += [Complaint(name=source, problem=_UNDATED)] if found else []
+            continue
+        entries += [entry for entry in found if entry.at is not None and entry.at >= since]
+        if tail.cut and oldest > since:
+            problem = f"has more than is read at once: only what it says since {oldest:%H:%M} UTC"
+            complaints.append(Complaint(name=source, problem=problem))
+    written_at = tails[0].written_at if tails else None
+    return Reading(source, tuple(entries), (*unread, *complaints), written_at)
+
+
+def _read_newest(source: str, files: Sequence[Path]) -> tuple[list[Tail], list[Complaint]]:
+    """Return the ends of the files, newest first, and of which there is none: that hides no other."""
+    tails: list[Tail] = []
+    complaints: list[Complaint] = []
+    left = MOST_BYTES
+    for path in reversed(files):
+        if left < _LEAST_BYTES:
+            # What is left would begin within a line.
+            tails[-1] = replace(tails[-1], cut=True)
+            break
+        try:
+            tails.append(read_tail(path, left))
+        except SourceError as error:
+            complaints.append(Complaint(name=source, problem=f"could not be read: {error}"))
+        else:
+            left -= tails[-1].bytes_read
+    return tails, complaints
 
 
 def _date(entries: Iterable[Entry]) -> list[Entry]:

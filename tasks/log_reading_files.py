@@ -6,8 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from tasks.errors import SourceError
-from tasks.log_entries import Entry, Reading, Splitter, join_traces, parse_line, read_tails
-from tasks.log_tail import Tail, find_files, read_tail
+from tasks.log_entries import Entry, Reading, Splitter, join_traces, parse_line, read_files
+from tasks.log_tail import Tail, find_files
 from tasks.records.observation import Complaint
 
 Parse = Callable[[Tail], Iterable[Entry]]
@@ -22,7 +22,7 @@ def read_log(source: str, path: Path, since: datetime, parse: Parse) -> Reading:
         files = find_files(path, since)
     except SourceError as error:
         return Reading(source, (), (Complaint(name=source, problem=f"could not be read: {error}"),))
-    return read_tails(source, (read_tail(file) for file in files), parse, since)
+    return read_files(source, files, parse, since)
 
 
 def read_application_log(directory: Path, file: Path, since: datetime, split: Splitter) -> Reading:

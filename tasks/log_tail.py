@@ -28,6 +28,7 @@ class Tail:
 
     path: Path
     lines: tuple[str, ...]
+    bytes_read: int
     cut: bool
     """Whether the file has more than was read."""
     written_at: datetime
@@ -44,18 +45,29 @@ def find_files(path: Path, since: datetime) -> list[Path]:
         found = [
             (status.st_mtime, entry.path)
             for entry in os.scandir(path.parent)
-            if rotated.fullmatch(entry.name) and stat.S_ISREG((status := entry.stat()).st_mode)
+            if rotated.fullmatch(entry.name)
+            and (status := _look(entry)) is not None
+            and stat.S_ISREG(status.st_mode)
         ]
     if not found:
         raise SourceError(f"{path} is not there")
     return [Path(name) for written, name in sorted(found) if written >= since.timestamp()]
 
 
-def read_tail(path: Path) -> Tail:
-    """Given a file, return its end; raise ``SourceError`` if it cannot be read."""
+def _look(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        # A link that leads nowhere, or a file that is rotated away at this moment.
+        return None
+
+
+def read_tail(path: Path, most: int = MOST_BYTES) -> Tail:
+    """Given a file, return its end, so many bytes; raise ``SourceError`` if it cannot be read."""
     with _complaining(path), _open(path) as file:
         written_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
-        content, cut = _unpack(file) if path.suffix == ".gz" else _read_end(file)
+        content, cut = _unpack(file, most) if path.suffix == ".gz" else _read_end(file, most)
+    bytes_read = len(content)
     if cut:
         # What is left of a line whose beginning was not read.
         content = content[content.find(b"\n") + 1 :]
@@ -64,6 +76,7 @@ def read_tail(path: Path) -> Tail:
     return Tail(
         path=path,
         lines=tuple(text.removesuffix("\n").split("\n")) if text else (),
+        bytes_read=bytes_read,
         cut=cut,
         written_at=written_at,
     )
@@ -78,22 +91,22 @@ def _open(path: Path) -> IO[bytes]:
     return os.fdopen(descriptor, "rb")
 
 
-def _read_end(file: IO[bytes]) -> tuple[bytes, bool]:
-    start = max(0, file.seek(0, os.SEEK_END) - MOST_BYTES)
+def _read_end(file: IO[bytes], most: int) -> tuple[bytes, bool]:
+    start = max(0, file.seek(0, os.SEEK_END) - most)
     file.seek(start)
     # It may grow while it is read.
-    return file.read(MOST_BYTES), start > 0
+    return file.read(most), start > 0
 
 
-def _unpack(file: IO[bytes]) -> tuple[bytes, bool]:
+def _unpack(file: IO[bytes], most: int) -> tuple[bytes, bool]:
     end, cut, total = b"", False, 0
     with gzip.open(file) as unpacked:
         for piece in _pieces(unpacked):
             total += len(piece)
             if total > _MOST_UNPACKED_BYTES:
                 raise SourceError(f"{file.name} is too large to unpack for a look")
-            cut = cut or len(end) + len(piece) > MOST_BYTES
-            end = (end + piece)[-MOST_BYTES:]
+            cut = cut or len(end) + len(piece) > most
+            end = (end + piece)[-most:]
     return end, cut
 
 

@@ -148,6 +148,42 @@ def test_rotated_and_packed_files_are_read_where_the_time_asks_for_them(
     assert texts(read_logs.fn(profile, NOW - HOUR)) == ["packed", "by PM2", "before", "newest"]
 
 
+def test_a_rotated_file_that_cannot_be_read_hides_nothing_of_what_is_said_now(
+    own: Callable[..., ServiceProfile],
+) -> None:
+    profile = own("logs/app.log")
+    logs = profile.application.directory / "logs"
+    # As logrotate leaves it while it packs; and a link to a file that was removed.
+    (logs / "app.log.1.gz").write_bytes(gzip.compress(b"x" * 5000)[:-20])
+    os.utime(logs / "app.log.1.gz", (ago(10).timestamp(),) * 2)
+    (logs / "app.log.2").symlink_to(logs / "removed")
+    (logs / "app.log").write_text(f"{iso(1)} newest\n")
+
+    extract = read_logs.fn(profile, NOW - HOUR)
+
+    assert texts(extract) == ["newest"]
+    assert complaints(extract) == (
+        f"logs/app.log could not be read: {logs / 'app.log.1.gz'} is no whole gzip file"
+    )
+
+
+def test_of_the_many_files_that_a_failing_application_fills_no_more_is_read_than_of_one(
+    own: Callable[..., ServiceProfile],
+) -> None:
+    profile = own("logs/app.log")
+    logs = profile.application.directory / "logs"
+    for number, name in enumerate(["app.log", *(f"app.log.{older}" for older in range(1, 13))]):
+        line = f"{iso(number + 1)} file {number} {'x' * 100}\n"
+        (logs / name).write_text(line * ((1 << 20) // len(line)))
+        os.utime(logs / name, (ago(number + 1).timestamp(),) * 2)
+
+    extract = read_logs.fn(profile, NOW - HOUR)
+
+    assert len(extract.lines) + extract.left_out < 2 * (1 << 20) // 100
+    assert texts(extract)[-1].startswith("file 0 ")
+    assert "has more than is read at once: only what it says since" in complaints(extract)
+
+
 def test_only_the_end_of_a_large_file_is_read_and_that_is_said(own: Callable[..., ServiceProfile]) -> None:
     profile = own("logs/app.log")
     line = f"{iso(30)} {'x' * 100} größe {{}}\n"
