@@ -13,7 +13,7 @@ from typing import Any
 
 from tasks.log_entries import Entry, Reading, Splitter, read_stamp
 from tasks.log_reading_files import read_log
-from tasks.log_tail import Tail
+from tasks.log_tail import MOST_BYTES, Tail
 from tasks.records.logs import Level
 from tasks.records.observation import Complaint
 
@@ -35,6 +35,8 @@ _VALUES = re.compile(r"(?P<before>\b(?:statement|execute [^:]*|parse [^:]*|bind 
 _RECORD = re.compile(r"\d{4}-\d\d-\d\d ")
 _CSV_TIME, _CSV_SEVERITY, _CSV_MESSAGE, _CSV_HINT, _CSV_FEWEST = 0, 11, 13, 15, 16
 _MOST_FILES = 10
+# A statement may be as long as all that is read of a log; csv itself stops at 128 kB.
+csv.field_size_limit(MOST_BYTES)
 
 
 def read_database_logs(pattern: str, since: datetime, split: Splitter) -> list[Reading]:
@@ -77,18 +79,30 @@ def _parse_csv(lines: Iterable[str], split: Splitter) -> Iterator[Entry]:
             records.append(line)
         else:
             records[-1] += "\n" + line
-    for fields in csv.reader(record for record in records if _RECORD.match(record)):
+    for fields in _read_rows(record for record in records if _RECORD.match(record)):
         if len(fields) >= _CSV_FEWEST:
             at, _ = split(fields[_CSV_TIME])
             said = " ".join(filter(None, (fields[_CSV_MESSAGE], fields[_CSV_HINT])))
             yield _tell(at, fields[_CSV_SEVERITY], said)
 
 
+def _read_rows(records: Iterable[str]) -> Iterator[list[str]]:
+    rows = csv.reader(records)
+    while True:
+        try:
+            yield next(rows)
+        except StopIteration:
+            return
+        except csv.Error:
+            # The file is damaged there: what follows is read all the same.
+            continue
+
+
 def _parse_json(lines: Iterable[str], split: Splitter) -> Iterator[Entry]:
     for line in lines:
         try:
             document = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(document, dict):
             yield _read_mongodb(document, split) if "msg" in document else _read_postgresql(document, split)
@@ -107,7 +121,7 @@ def _read_mongodb(document: Mapping[str, Any], split: Splitter) -> Entry:
         error = attributes.get("error")
         why = error.get("errmsg", error.get("codeName")) if isinstance(error, dict) else error
         told = {**{name: attributes.get(name) for name in ("ns", "durationMillis", "signal")}, "error": why}
-        said += "".join(f", {name} {value}" for name, value in told.items() if value not in {None, ""})
+        said += "".join(f", {name} {value}" for name, value in told.items() if value not in (None, ""))
     return Entry(at, _LEVELS.get(str(document.get("s")), "info"), said)
 
 

@@ -312,6 +312,26 @@ def test_postgresqls_log_is_read_as_text_csv_and_json_and_no_value_gets_out(
     assert "a value" not in str(extract)
 
 
+def test_a_long_statement_or_a_damaged_row_in_postgresqls_table_hides_nothing(
+    own: Callable[..., ServiceProfile], tmp_path: Path
+) -> None:
+    def row(minutes: float, message: str, statement: str) -> list[str]:
+        fields = [""] * 26
+        fields[0] = f"{ago(minutes):%Y-%m-%d %H:%M:%S}.123 UTC"
+        fields[11], fields[13], fields[19] = "ERROR", message, statement
+        return fields
+
+    told = io.StringIO()
+    csv.writer(told).writerow(row(40, "value too long", f"INSERT INTO x VALUES ('{'y' * 200_000}')"))
+    told.write(f"{ago(35):%Y-%m-%d %H:%M:%S}.123 UTC,\nnot a field\n")
+    csv.writer(told).writerow(row(30, "deadlock detected", "UPDATE x"))
+    (tmp_path / "table.csv").write_text(told.getvalue())
+
+    extract = read_logs.fn(own(database_files=[str(tmp_path / "table.csv")]), NOW - HOUR)
+
+    assert texts(extract) == ["value too long", "deadlock detected"]
+
+
 def test_mongodbs_log_is_read(own: Callable[..., ServiceProfile], tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = [
         {"t": {"$date": iso(9)}, "s": "I", "c": "NETWORK", "msg": "Connection ended", "attr": {"x": 1}},
