@@ -68,7 +68,7 @@ def _read_sources(profile: ServiceProfile, since: datetime) -> Iterator[Reading]
         if (application.directory / file).resolve() not in {copy.resolve() for copy in copies}:
             yield read_application_log(application.directory, file, since, split)
     if system.journal_unit is not None:
-        yield read_journal(system.journal_unit, since, left() / 2)
+        yield read_journal(system.journal_unit, since, split, left() / 2)
     if system.windows_source is not None:
         yield read_event_log(system.windows_source, since, left() / 2)
     for path in system.files:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 DENIED = 1
+# A longer field is null, unless --all is said.
+LONGEST = 4096
 
 
 def main() -> int:
@@ -25,10 +27,14 @@ def main() -> int:
     since = float(options["since"].removeprefix("@")) * 1e6
     recent = [entry for entry in entries if int(entry["__REALTIME_TIMESTAMP"]) >= since]
     for entry in recent[-int(options["lines"]) :]:
-        print(json.dumps(entry))
+        print(json.dumps(entry if "all" in options else _shorten(entry), ensure_ascii=False))
     if not recent:
         print("-- No entries --")
     return 0
+
+
+def _shorten(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if len(value) > LONGEST else value for name, value in entry.items()}
 
 
 if __name__ == "__main__":

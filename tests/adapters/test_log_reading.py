@@ -407,6 +407,30 @@ def test_the_journal_and_the_windows_event_log_are_read_through_their_programs(
     assert denied == "event log of Invoice could not be read: wevtutil ended with 5"
 
 
+def test_what_an_application_says_to_the_journal_as_json_is_read_as_in_a_file_however_long(
+    own: Callable[..., ServiceProfile], programs: Path
+) -> None:
+    def entry(minutes: float, message: str) -> dict[str, Any]:
+        stamp = str(int(ago(minutes).timestamp() * 1e6))
+        return {"__REALTIME_TIMESTAMP": stamp, "PRIORITY": "6", "MESSAGE": message}
+
+    long = {"level": 50, "time": 1, "msg": "refused", "err": {"message": "why", "stack": "s" * 5000}}
+    said = [
+        entry(30, json.dumps({"level": 40, "msg": "tired"})),
+        entry(20, json.dumps(long)),
+        entry(10, "two\u2028parts"),
+    ]
+    (programs / "invoice.json").write_text(json.dumps(said))
+
+    extract = read_logs.fn(own(journal_unit="invoice"), NOW - HOUR)
+
+    assert [(line.level, line.at, line.text.partition("\n")[0]) for line in extract.lines] == [
+        ("warning", ago(30), "tired"),
+        ("error", ago(20), "refused: why"),
+        ("info", ago(10), "two\u2028parts"),
+    ]
+
+
 def test_a_program_that_is_not_there_is_said(
     own: Callable[..., ServiceProfile], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
