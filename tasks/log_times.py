@@ -31,8 +31,9 @@ _HEAD = re.compile(
 _OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d)?$")
 _BETWEEN_DATE_AND_CLOCK = re.compile(r"(?<=\d{4}):(?=\d)")
 _YEAR = re.compile(r"\d{4}")
+_DAY_AND_MONTH = re.compile(r"\d{1,2}(?P<between>[/.])\d{1,2}[/.]\d{4}")
 # A clock may be a little ahead of ours.
-_AHEAD = timedelta(days=1)
+_AHEAD, _STEP = timedelta(days=1), timedelta(minutes=1)
 
 Split = tuple[datetime | None, str]
 
@@ -48,7 +49,7 @@ def make_reader(now: datetime, zone: ZoneInfo) -> Callable[[str], Split]:
     def read(stamp: str, letters: str) -> datetime | None:
         try:
             naive = _read_stamp(stamp, now)
-            return _place(naive, letters, zone)
+            return _place(naive, letters, zone, now)
         except (ValueError, OverflowError):
             return None
 
@@ -74,22 +75,26 @@ def _read_stamp(stamp: str, now: datetime) -> datetime:
         pass
     text = _BETWEEN_DATE_AND_CLOCK.sub(" ", stamp)
     here = now.astimezone().replace(tzinfo=None)
-    found = dates.parse(text, default=here.replace(hour=0, minute=0, second=0, microsecond=0))
+    today = here.replace(hour=0, minute=0, second=0, microsecond=0)
+    if numbers := _DAY_AND_MONTH.match(stamp):
+        day_first = dates.parse(text, default=today, dayfirst=True)
+        if numbers["between"] == ".":
+            return day_first
+        # A log is read for what it said last: the later one that is no time to come is meant.
+        both = (dates.parse(text, default=today), day_first)
+        return max((moment for moment in both if moment <= here + _AHEAD), default=min(both))
+    found = dates.parse(text, default=today)
     if found <= here + _AHEAD:
         return found
-    if _YEAR.search(stamp) is None:
-        # Syslog leaves the year out: in January, December was last year's.
-        return found.replace(year=found.year - 1)
-    # Day first, then, if that is no time to come.
-    other = dates.parse(text, default=here, dayfirst=True)
-    return min(found, other)
+    # Syslog leaves the year out: in January, December was last year's.
+    return found if _YEAR.search(stamp) else found.replace(year=found.year - 1)
 
 
-def _place(naive: datetime, letters: str, zone: ZoneInfo) -> datetime | None:
+def _place(naive: datetime, letters: str, zone: ZoneInfo, now: datetime) -> datetime | None:
     if naive.tzinfo is not None:
         return naive.astimezone(UTC)
     if not letters:
-        return naive.astimezone(UTC)
+        return _place_here(naive, now)
     if letters in {"Z", "UTC", "GMT"}:
         return naive.replace(tzinfo=UTC)
     if offset := _OFFSET.search(letters):
@@ -98,19 +103,27 @@ def _place(naive: datetime, letters: str, zone: ZoneInfo) -> datetime | None:
     return _place_by_letters(naive, letters, zone)
 
 
+def _place_here(naive: datetime, now: datetime) -> datetime:
+    """Return a time of the host's zone; of the hour that comes twice, the later one unless it is to come."""
+    both = [moment.astimezone(UTC) for moment in _list_folds(naive)]
+    return max((moment for moment in both if moment <= now + _STEP), default=min(both))
+
+
 def _place_by_letters(naive: datetime, letters: str, zone: ZoneInfo) -> datetime | None:
     """Letters as IST mean several zones: the service's or the host's, or the only one that there is."""
-    here = naive.astimezone().tzinfo
-    for preferred in (zone, here):
-        if naive.replace(tzinfo=preferred).tzname() == letters:
-            return naive.replace(tzinfo=preferred).astimezone(UTC)
-    offsets = {
-        naive.replace(tzinfo=found).utcoffset()
-        for found in _zones_called(letters)
-        if naive.replace(tzinfo=found).tzname() == letters
-    }
+    folds = _list_folds(naive)
+    for preferred in (*(fold.replace(tzinfo=zone) for fold in folds), *(fold.astimezone() for fold in folds)):
+        if preferred.tzname() == letters:
+            return preferred.astimezone(UTC)
+    everywhere = (fold.replace(tzinfo=found) for fold in folds for found in _zones_called(letters))
+    offsets = {moment.utcoffset() for moment in everywhere if moment.tzname() == letters}
     offset = offsets.pop() if len(offsets) == 1 else None
     return naive.replace(tzinfo=timezone(offset)).astimezone(UTC) if offset is not None else None
+
+
+def _list_folds(naive: datetime) -> tuple[datetime, datetime]:
+    """Return both moments that a clock may mean: they differ in the hour that comes twice."""
+    return naive.replace(fold=0), naive.replace(fold=1)
 
 
 @lru_cache(maxsize=64)

@@ -43,6 +43,10 @@ def host_in_new_york(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("03/Jan/2026:07:42:53 +0000 hello", "2026-01-03T07:42:53", "hello"),
         ("1/3/2026, 2:42:53 AM hello", "2026-01-03T07:42:53", "hello"),
         ("31.12.2025 19:00:00 hello", "2026-01-01T00:00:00", "hello"),
+        ("02.01.2026 19:00:00 hello", "2026-01-03T00:00:00", "hello"),
+        ("02.11.2025 19:00:00 hello", "2025-11-03T00:00:00", "hello"),
+        ("12/01/2025, 02:42:53 hello", "2025-12-01T07:42:53", "hello"),
+        ("01/12/2025, 02:42:53 hello", "2025-12-01T07:42:53", "hello"),
         (
             "Sat Jan 03 2026 08:42:53 GMT+0100 (Central European Standard Time) hello",
             "2026-01-03T07:42:53",
@@ -70,6 +74,23 @@ def test_a_time_is_found_in_many_forms(line: str, at: str, rest: str) -> None:
 )
 def test_a_line_without_a_time_is_left_whole(line: str) -> None:
     assert make_reader(NOW, ZoneInfo("Europe/Berlin"))(line) == (None, line)
+
+
+@pytest.mark.parametrize(
+    ("line", "at"),
+    [
+        # New York's clocks went from 02:00 back to 01:00, at six in UTC; now it is 06:40.
+        ("2025-11-02 01:30:00 hello", "2025-11-02T06:30:00"),
+        ("2025-11-02 01:55:00 hello", "2025-11-02T05:55:00"),
+        ("2025-11-02 01:30:00 EDT hello", "2025-11-02T05:30:00"),
+        ("2025-11-02 01:30:00 EST hello", "2025-11-02T06:30:00"),
+        # Of a server in New Zealand, in its own such night.
+        ("2025-04-06 02:30:00 NZST hello", "2025-04-05T14:30:00"),
+    ],
+)
+def test_the_hour_that_comes_twice_is_the_later_one_unless_that_is_to_come(line: str, at: str) -> None:
+    split = make_reader(datetime(2025, 11, 2, 6, 40, tzinfo=UTC), ZoneInfo("Asia/Kolkata"))
+    assert split(line) == (datetime.fromisoformat(at).replace(tzinfo=UTC), "hello")
 
 
 @settings(deadline=None)
