@@ -1,6 +1,7 @@
 """One HTTP request within a time limit that nothing exceeds, and what became of it."""
 
 import errno
+import ipaddress
 import json
 import os
 import socket
@@ -46,7 +47,7 @@ class Exchange:
         """Return the body as JSON, None if it is none."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 
@@ -110,6 +111,15 @@ def _say_distrust(error: ssl.SSLError) -> str:
     return f"it does not speak TLS as it should ({error.reason or 'no reason given'})"
 
 
+def _is_here(url: str) -> bool:
+    """Tell whether it is on this host: a proxy that the environment names would ask another one."""
+    host = httpx.URL(url).host
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     following: BaseException | None = error
     while following is not None:
@@ -127,7 +137,7 @@ def _send(
     body = b""
     try:
         with (
-            httpx.Client(timeout=seconds, verify=trusted) as client,
+            httpx.Client(timeout=seconds, verify=trusted, trust_env=not _is_here(url)) as client,
             client.stream(method, url, **content) as response,
         ):
             for chunk in response.iter_bytes():

@@ -67,10 +67,10 @@ def _read_header(source: str, url: str) -> ClockReading | None:
         moment = parsedate_to_datetime(found.headers.get("date", ""))
         # What a cache answers is as old as it says.
         age = timedelta(seconds=int(found.headers.get("age", "0")))
-    except ValueError:
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        moment += age + timedelta(seconds=_STEP / 2)
+    except (ValueError, OverflowError):
         return None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    moment += age + timedelta(seconds=_STEP / 2)
     return compare_clock(source, moment, found.began, found.seconds, _STEP / 2)
 
 

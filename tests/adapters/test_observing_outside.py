@@ -189,6 +189,20 @@ def test_a_server_that_dribbles_is_given_up_in_time(
     assert found.problem == "it did not answer within 0.6 s"
 
 
+def test_what_is_on_this_host_is_asked_itself_and_the_rest_through_the_environments_proxy(
+    serve: Serve, profile: ServiceProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    proxy = Said(407)
+    monkeypatch.setenv("http_proxy", serve(proxy))
+    here = serve(Said(body={"status": "OK"}))
+    for url in (here, here.replace("127.0.0.1", "localhost")):
+        assert observe_health.fn(changed(profile, health_url=url)).problem is None
+    found = observe_health.fn(changed(profile, health_url="http://service.example/health"))
+    assert found.problem == "it answered 407"
+
+
 def close_at_once(listener: socket.socket) -> None:
     with suppress(OSError):
         while True:
@@ -461,6 +475,7 @@ def test_clocks_are_compared_within_their_steps_and_those_that_are_silent_left_o
                 Upstream(name="cached", url=serve(dated(timedelta(minutes=-5), Age="300"))),
                 Upstream(name="dateless", url=serve(Said())),
                 Upstream(name="ageless", url=serve(dated(timedelta(0), Age="old"))),
+                Upstream(name="ancient", url=serve(dated(timedelta(0), Age="9" * 20))),
                 Upstream(name="gone", url=f"http://127.0.0.1:{free_port()}/"),
             )
         }
