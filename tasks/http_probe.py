@@ -17,6 +17,8 @@ from tasks.records.evidence import HealthAnswer, HealthFacts
 from tasks.records.figures import shorten
 from tasks.records.service import ServiceProfile
 
+_JSON = "application/json"
+_LONGEST_WORD = 40
 _SECONDS = 10.0
 _OBSERVE_SECONDS = 4.5
 _REQUESTS = 3
@@ -111,12 +113,15 @@ def _judge(found: Exchange) -> str | None:
         return found.problem
     if not httpx.codes.is_success(found.status_code):
         return f"it answered {found.status_code}"
-    if not found.headers.get("content-type", "").startswith("application/json"):
-        return "its status is None, not 'OK'"
+    kind = found.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != _JSON:
+        return f"its answer is {shorten(kind, _LONGEST_WORD) or 'of no type'}, not {_JSON}"
     if (body := found.read_json()) is None:
         return "its answer is no JSON"
     status = body.get("status") if isinstance(body, dict) else None
-    return None if status == "OK" else f"its status is {shorten(repr(status), 40)}, not 'OK'"
+    if status is None:
+        return "its answer has no status"
+    return None if status == "OK" else f"its status is {shorten(repr(status), _LONGEST_WORD)}, not 'OK'"
 
 
 def _ask_often(profile: ServiceProfile, url: str) -> Iterator[HealthAnswer]:
