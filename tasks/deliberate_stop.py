@@ -4,6 +4,7 @@
 application, and counts no more once the service was seen healthy after it: then somebody else started it.
 """
 
+from datetime import UTC, datetime
 from typing import Final
 
 from prefect import task
@@ -52,4 +53,7 @@ def read_stop(profile: ServiceProfile) -> DeliberateStop | None:
             f"{path} does not say since when {profile.name} is stopped on purpose: delete it when it is not."
         ) from None
     known = recall_healthy(profile) if stop is not None else None
-    return stop if stop is not None and (known is None or known.at < stop.at) else None
+    if stop is None or known is None:
+        return stop
+    # One that is still to come was seen by a clock that has been put back since.
+    return None if stop.at <= known.at <= datetime.now(UTC) else stop

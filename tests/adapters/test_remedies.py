@@ -12,9 +12,11 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.variables import Variable
 
+from tasks.deliberate_stop import read_stop, remember_stop
 from tasks.errors import ConfigurationError
 from tasks.kill_switch import VARIABLE, read_hold, tell_reason
-from tasks.records.remediation import Hold, Outcome, PastRemedy
+from tasks.known_good import remember_healthy
+from tasks.records.remediation import DeliberateStop, Hold, Outcome, PastRemedy
 from tasks.records.service import ServiceProfile
 from tasks.remedies import read_remedies, record_remedy
 from tasks.run_context import Run
@@ -76,6 +78,22 @@ def test_only_its_owner_reads_it(service: ServiceProfile) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(path_of(service).stat().st_mode) == 0o600
+
+
+# --- what people stopped
+
+
+def test_a_stop_counts_until_the_service_was_seen_healthy_after_it(service: ServiceProfile) -> None:
+    now = datetime.now(UTC)
+    stop = DeliberateStop(at=now - timedelta(minutes=10), by="Ada")
+    remember_stop.fn(service, stop)
+    remember_healthy.fn(service, now - timedelta(minutes=20))
+    assert read_stop.fn(service) == stop
+    # Seen before the stop, by a clock that was an hour fast.
+    remember_healthy.fn(service, now + timedelta(hours=1))
+    assert read_stop.fn(service) == stop
+    remember_healthy.fn(service, now - timedelta(minutes=5))
+    assert read_stop.fn(service) is None
 
 
 # --- the kill switch
