@@ -29,17 +29,20 @@ _ID: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 def begin_escalation(profile: ServiceProfile, opening: Opening, level: str) -> EscalationRecord:
     """Given why people are needed and the level that begins, return the escalation that tells them.
 
-    One that is open already is joined: the same outage may be noticed twice.
+    One that is open already is joined: the same outage may be noticed twice. One of an outage that is over by
+    now is not: its next run ends it, and would end with it what is told of a service that is healthy.
     """
     with _locked(profile) as folder:
         for record in reversed(_read_all(folder)):
-            if record.end is None:
-                if opening.reason == record.opening.reason:
-                    return record
-                said = opening.reason
-                joined = EscalationStep(at=opening.at, kind="joined", level=level, said=said)
-                _append(folder, record.opening.id, joined.model_dump_json(exclude_defaults=True))
-                return record.model_copy(update={"steps": (*record.steps, joined)})
+            if record.end is not None:
+                continue
+            if opening.reason == record.opening.reason:
+                return record
+            if record.opening.was_down and not opening.was_down:
+                continue
+            joined = EscalationStep(at=opening.at, kind="joined", level=level, said=opening.reason)
+            _append(folder, record.opening.id, joined.model_dump_json(exclude_defaults=True))
+            return record.model_copy(update={"steps": (*record.steps, joined)})
         _append(folder, opening.id, opening.model_dump_json())
         return EscalationRecord(opening=opening)
 

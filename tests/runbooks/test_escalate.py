@@ -265,6 +265,26 @@ def test_recovery_ends_it_quietly_with_a_note_to_those_who_were_told(
     assert ladder.waiting() == {}
 
 
+def test_what_is_wrong_with_a_healthy_service_does_not_end_with_an_outage_that_is_over(
+    ladder: Ladder, sandbox: Sandbox
+) -> None:
+    ladder.escalate()
+    outage = ladder.id
+    ladder.ledger.change(application={"health_url": sandbox.endpoints.invoice_health})
+
+    completed(ladder.escalate(reason=f"no backup is left ({ladder.mark})"))
+
+    assert [text.split(" (")[0] for _, _, text in ladder.mails()] == [
+        "A small service: the service is down",
+        "A small service: no backup is left",
+    ]
+    said = completed(ladder.escalate(escalation=outage, level="database"))
+    assert said == "ledger: The service is healthy again: nobody else is told."
+    assert [record.opening.reason for record in ladder.records if record.end is None] == [
+        f"no backup is left ({ladder.mark})"
+    ]
+
+
 @pytest.mark.parametrize("task_number", [10, 13])
 def test_a_killed_run_leaves_a_ladder_that_goes_on_and_tells_nobody_twice(
     ladder: Ladder, children: Children, task_number: int, monkeypatch: pytest.MonkeyPatch
