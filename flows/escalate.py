@@ -10,7 +10,7 @@ from flows.decisions.escalation import choose_start, list_ladder, sum_up
 from flows.decisions.remediation import tell_problem
 from flows.escalating import call_everybody, climb
 from tasks.conclusion import failing_in_one_sentence
-from tasks.errors import RunbookError
+from tasks.errors import AccessDeniedError, RunbookError, SourceError
 from tasks.escalation_rendering import publish_ladder
 from tasks.escalation_runs import start_again
 from tasks.escalations import begin_escalation, name_escalation
@@ -61,9 +61,13 @@ def escalate(  # noqa: PLR0913, PLR0917  why people are needed, and whose turn i
         try:
             escalation = begin_escalation(profile, opening, level).opening.id
         except RunbookError as error:
-            unnamed = opening.model_copy(update={"id": ""})
-            return Failed(message=call_everybody(profile, unnamed, level, str(error)))
-    climbing = climb(profile, escalation, level, healthy=healthy)
+            return Failed(message=call_everybody(profile, opening, level, str(error)))
+    try:
+        climbing = climb(profile, escalation, level, healthy=healthy)
+    except (AccessDeniedError, SourceError) as error:
+        # The host has lost what it remembered: whose turn it is, and that there is a next one.
+        opening = _open(profile, (reason, cause, severity), healthy=healthy)
+        return Failed(message=call_everybody(profile, opening, level, str(error)))
     record = climbing.read()
     outcome = sum_up(record, climbing.plan, climbing.reached, profile.zone)
     rows = list_ladder(record, profile.escalation, climbing.plan)

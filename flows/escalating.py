@@ -70,7 +70,7 @@ def climb(profile: ServiceProfile, escalation: str, level: str, *, healthy: bool
 def call_everybody(profile: ServiceProfile, opening: Opening, level: str, why: str) -> str:
     """Tell everybody from a level on, and return what became of that: without a record nobody is next."""
     steps = (_step(opening.at, "not told").model_copy(update={"said": f"{NO_RECORD} {why}"}),)
-    record = EscalationRecord(opening=opening, steps=steps)
+    record = EscalationRecord(opening=opening.model_copy(update={"id": ""}), steps=steps)
     plan = plan_everybody(profile.escalation, level)
     contacts = {contact.name: contact for contact in profile.contacts}
     told = [

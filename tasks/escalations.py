@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import ValidationError
 
 from tasks.errors import ConfigurationError, NotFoundError
+from tasks.host_errors import naming_file
 from tasks.host_folder import append_line, host_folder, open_private, sync_folder, whole_lines
 from tasks.records.escalation import EscalationRecord, EscalationStep, Opening
 from tasks.records.service import ServiceProfile
@@ -108,7 +109,7 @@ def _read_all(folder: Path) -> list[EscalationRecord]:
     found = []
     for path in sorted(folder.glob("*.jsonl")):
         # An old one that is damaged keeps nobody from being told of what is wrong now.
-        with suppress(NotFoundError, ConfigurationError):
+        with suppress(NotFoundError, ConfigurationError, OSError):
             found.append(_read(folder, path.stem))
     return found
 
@@ -141,9 +142,10 @@ def _append(folder: Path, escalation: str, line: str) -> None:
 @contextmanager
 def _locked(profile: ServiceProfile) -> Generator[Path]:
     folder = host_folder(profile) / "escalations"
-    if not folder.exists():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(folder.parent)
-    with open_private(folder / "lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield folder
+    with naming_file(folder):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            sync_folder(folder.parent)
+        with open_private(folder / "lock") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield folder

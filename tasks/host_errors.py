@@ -8,7 +8,7 @@ from pathlib import Path
 from tasks.errors import AccessDeniedError, SourceError, StoreFullError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_REFUSED = {errno.EACCES, errno.EPERM}
 
 
 @contextmanager
@@ -23,6 +23,10 @@ def naming_file(place: Path) -> Generator[None]:
         where = error.filename if isinstance(error.filename, str) else place
         if error.errno in _FULL:
             raise StoreFullError(f"{where}: there is no room left on the disk: free some.") from None
+        if error.errno == errno.EROFS:
+            raise AccessDeniedError(
+                f"{where}: its disk can only be read: see dmesg for what is wrong with it, and mount it anew."
+            ) from None
         if error.errno in _REFUSED:
             raise AccessDeniedError(
                 f"{where}: the worker's user may not do that ({error.strerror}): give it the right to, or "

@@ -6,10 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from tasks.errors import AccessDeniedError, ConfigurationError, StoreFullError
+from tasks.errors import AccessDeniedError, ConfigurationError
+from tasks.host_errors import naming_file
 from tasks.records.service import ServiceProfile
-
-_FULL = {28, 122}  # ENOSPC, EDQUOT
 
 
 def host_folder(profile: ServiceProfile) -> Path:
@@ -51,29 +50,30 @@ def name_user(user: int) -> str:
 
 
 def open_private(path: Path) -> IO[str]:
-    """Open a file of the folder to read and append, for its owner only; it is made if it is missing."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+", encoding="utf-8")
+    """Open a file of the folder to read and append, for its owner only; it is made if it is missing.
+
+    Raise what ``naming_file`` does where the disk takes none, as one that is mounted to be read only.
+    """
+    with naming_file(path):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    return os.fdopen(descriptor, "a+", encoding="utf-8")
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a line so that it is there after a power cut; raise ``StoreFullError`` if there is no room.
+    """Append a line so that it is there after a power cut; raise what ``naming_file`` does if it cannot be.
 
     What a killed writer left of a last line goes first: nobody was told that it was written.
     """
-    is_new = not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
+    with naming_file(path):
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "rb+", buffering=0) as file:
             end = whole_lines(file.read())
             file.truncate(len(end))
             _write_all(file.fileno(), line + b"\n")
             os.fsync(file.fileno())
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StoreFullError(f"{path}: there is no room left on the disk: free some.") from None
-        raise
-    if is_new:
-        sync_folder(path.parent)
+        if is_new:
+            sync_folder(path.parent)
 
 
 def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:

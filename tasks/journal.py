@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tasks.errors import ConfigurationError
+from tasks.host_errors import naming_file
 from tasks.host_folder import append_line, host_folder, sync_folder, whole_lines
 from tasks.records.service import ServiceProfile
 
@@ -97,7 +98,8 @@ def list_open_journals(profile: ServiceProfile) -> tuple[str, ...]:
 
 def _journals(profile: ServiceProfile) -> Path:
     folder = host_folder(profile) / "journals"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with naming_file(folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 

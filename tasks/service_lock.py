@@ -13,6 +13,7 @@ from typing import IO, Final
 from prefect.logging import get_run_logger
 
 from tasks.errors import LeaseHeldError
+from tasks.host_errors import naming_file
 from tasks.host_folder import host_folder, open_private
 from tasks.leases import TAKES_NO_LEASE, hold_lease
 from tasks.opening_stores import open_store
@@ -64,7 +65,8 @@ def hold_file(  # noqa: PLR0913, PLR0917  what the lock says of its holder, and 
         for sentence in _wait_for(file, service, wait):
             on_wait(sentence)
         since = datetime.now(UTC).isoformat(timespec="seconds")
-        _describe(file, {"holder": holder, "purpose": purpose, "process": os.getpid(), "since": since})
+        with naming_file(path):
+            _describe(file, {"holder": holder, "purpose": purpose, "process": os.getpid(), "since": since})
         # Closing the file gives the lock back.
         yield
 

@@ -1,5 +1,6 @@
 """One mutation at a time: a real process holds the service, waits for it, and is killed with it."""
 
+import errno
 import json
 import logging
 import re
@@ -13,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from tasks.backup_pause import holding_off_backups
-from tasks.errors import LeaseHeldError, StoreFullError, UnreadableLeaseError, UnsuitableStoreError
+from tasks.errors import (
+    AccessDeniedError,
+    LeaseHeldError,
+    SourceError,
+    StoreFullError,
+    UnreadableLeaseError,
+    UnsuitableStoreError,
+)
+from tasks.host_errors import naming_file
 from tasks.host_folder import host_folder
 from tasks.records.service import Destination, ServiceProfile
 from tasks.service_lock import hold_service
@@ -262,3 +271,21 @@ def test_a_lease_that_says_not_whose_it_is_keeps_everybody_out(
         raise AssertionError
     with pytest.raises(UnreadableLeaseError), holding_off_backups(service, "a", "b"):
         raise AssertionError
+
+
+def test_a_host_that_takes_no_lock_is_named_and_is_no_defect_of_ours(service: ServiceProfile) -> None:
+    lock = host_folder(service) / "lock"
+    lock.mkdir()
+    with (
+        pytest.raises(SourceError, match=f"{lock}: Is a directory."),
+        hold_service(service, purpose="outage-triage", holder="first", wait=AT_ONCE),
+    ):
+        pytest.fail("nobody is kept out")
+
+
+def test_a_disk_that_can_only_be_read_is_told_from_a_right_that_is_missing(tmp_path: Path) -> None:
+    with (
+        pytest.raises(AccessDeniedError, match="its disk can only be read: see dmesg"),
+        naming_file(tmp_path),
+    ):
+        raise OSError(errno.EROFS, "Read-only file system")

@@ -236,6 +236,23 @@ def test_a_host_that_keeps_no_record_makes_everybody_be_told_at_once(ladder: Lad
     assert page.endswith("Speak to each other about who takes it.")
 
 
+def test_a_host_that_loses_its_record_makes_everybody_be_told_who_is_left_on_the_ladder(
+    ladder: Ladder,
+) -> None:
+    ladder.escalate()
+    escalation = ladder.id
+    lock = host_folder(ladder.ledger.profile) / "escalations" / "lock"
+    # Refused for another reason than on a disk that can only be read, and as little expected.
+    lock.unlink()
+    lock.mkdir()
+
+    said = failed(ladder.escalate(escalation=escalation, level="database"))
+
+    assert said.startswith("ledger: No record can be kept on the host")
+    assert "Told: Administrator by channel 1, Boss by e-mail." in said
+    assert f"{lock}: Is a directory." in said
+
+
 def test_an_old_record_that_is_damaged_or_was_torn_keeps_nobody_from_being_told(ladder: Ladder) -> None:
     ladder.escalate()
     (path,) = (host_folder(ladder.ledger.profile) / "escalations").glob("*.jsonl")
