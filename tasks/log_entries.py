@@ -27,6 +27,8 @@ _FAILS = re.compile(
 _SEVERE = re.compile(r"err|fatal|panic|crit|emerg|alert|[EF]$", re.IGNORECASE)
 _WARNING = re.compile(r"warn|[W]$", re.IGNORECASE)
 _PINO_WARNS, _PINO_FAILS = 40, 50
+# In milliseconds this is the year 1973.
+_MOST_SECONDS = 100_000_000_000
 _FURTHER = re.compile(
     r"\s+\S|\}|at |Caused by|Require stack:|- /|Node\.js v\d|----- (?:Native|JavaScript) stack trace|\d+: 0x"
 )
@@ -91,12 +93,12 @@ def _read_document(document: Mapping[str, Any], at: datetime | None, split: Spli
 
 
 def read_stamp(stamp: Any, split: Splitter) -> datetime | None:
-    """Given a time as JSON has it, text or milliseconds, return it; None if it is none."""
+    """Given a time as JSON has it, text, milliseconds or seconds, return it; None if it is none."""
     if isinstance(stamp, str):
         return split(stamp)[0]
     if isinstance(stamp, int | float) and not isinstance(stamp, bool):
         try:
-            return datetime.fromtimestamp(stamp / 1000, UTC)
+            return datetime.fromtimestamp(stamp / 1000 if stamp > _MOST_SECONDS else stamp, UTC)
         except (ValueError, OverflowError, OSError):
             return None
     return None

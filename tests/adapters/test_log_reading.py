@@ -119,6 +119,14 @@ def test_text_json_and_traces_are_merged_by_time(own: Callable[..., ServiceProfi
     assert extract.unreadable == ()
 
 
+def test_seconds_in_json_are_no_milliseconds_of_long_ago(own: Callable[..., ServiceProfile]) -> None:
+    profile = own("logs/pino.log")
+    log = profile.application.directory / "logs" / "pino.log"
+    log.write_text(json.dumps({"level": 50, "time": ago(5).timestamp(), "msg": "by unixTime"}) + "\n")
+    (line,) = read_logs.fn(profile, NOW - HOUR).lines
+    assert (line.at, line.text) == (ago(5), "by unixTime")
+
+
 def test_what_two_files_say_at_once_is_told_once(own: Callable[..., ServiceProfile]) -> None:
     profile = own("logs/error.log", "logs/combined.log")
     line = json.dumps({"level": "error", "message": "boom", "timestamp": iso(5)}) + "\n"
