@@ -147,5 +147,5 @@ def _send(
             return response.status_code, response.headers, body[:_MOST_BYTES]
     except httpx.HTTPError as error:
         return error
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise ConfigurationError(f"{url} is no URL ({error}): correct it in the profile.") from None

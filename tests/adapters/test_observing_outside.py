@@ -1,6 +1,7 @@
 """What is seen of a service from outside, against servers that behave and that do not."""
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -229,9 +230,12 @@ def test_the_public_url_is_asked_only_where_there_is_one(serve: Serve, profile: 
     assert found.problem == "it answered 502"
 
 
-def test_a_url_that_is_none_names_itself(profile: ServiceProfile) -> None:
-    with pytest.raises(ConfigurationError, match=r"http://\[::1 is no URL"):
-        observe_health.fn(changed(profile, health_url="http://[::1"))
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://api..example/health", f"http://{'a' * 64}.example/", "http://xn--/"]
+)
+def test_a_url_that_is_none_names_itself(profile: ServiceProfile, url: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{re.escape(url)} is no URL"):
+        observe_health.fn(changed(profile, health_url=url))
 
 
 # --- Firebase
