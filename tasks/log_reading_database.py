@@ -109,7 +109,7 @@ def _parse_json(lines: Iterable[str], split: Splitter) -> Iterator[Entry]:
 
 
 def _read_postgresql(document: Mapping[str, Any], split: Splitter) -> Entry:
-    said = " ".join(filter(None, (document.get("message"), document.get("hint"))))
+    said = " ".join(str(part) for part in (document.get("message"), document.get("hint")) if part)
     return _tell(read_stamp(document.get("timestamp"), split), str(document.get("error_severity", "")), said)
 
 

@@ -340,6 +340,17 @@ def test_a_long_statement_or_a_damaged_row_in_postgresqls_table_hides_nothing(
     assert texts(extract) == ["value too long", "deadlock detected"]
 
 
+def test_a_log_of_something_else_that_the_pattern_matches_hides_nothing(
+    own: Callable[..., ServiceProfile], tmp_path: Path
+) -> None:
+    profile = own("logs/app.log", database_files=[str(tmp_path / "*.log")])
+    (profile.application.directory / "logs" / "app.log").write_text(f"{iso(1)} hello\n")
+    other = {"timestamp": iso(2), "message": {"not": "a text"}}
+    error = {"t": {"$date": iso(3)}, "msg": "x", "attr": {"error": ["not", "a text"]}}
+    (tmp_path / "other.log").write_text(f"{json.dumps(error)}\n{json.dumps(other)}\n")
+    assert texts(read_logs.fn(profile, NOW - HOUR))[-1] == "hello"
+
+
 def test_mongodbs_log_is_read(own: Callable[..., ServiceProfile], tmp_path: Path) -> None:
     lines: list[dict[str, Any]] = [
         {"t": {"$date": iso(9)}, "s": "I", "c": "NETWORK", "msg": "Connection ended", "attr": {"x": 1}},
