@@ -146,13 +146,16 @@ def _link(
 def _end(climbing: Climbing, kind: StepKind) -> None:
     """End it, and let those who were told know when the service recovered."""
     profile, record = climbing.profile, climbing.read()
-    if not claim_end(profile, climbing.escalation, _step(read_clock(), kind)):
+    if record.end is not None:
         return
     if kind == "recovered":
+        # First: a run that is killed here tells some twice, and not nobody.
         message = write_recovery(profile, record)
         climbing.told += [
             tell(profile, contact, message) for contact in profile.contacts if contact.name in record.reached
         ]
+    if not claim_end(profile, climbing.escalation, _step(read_clock(), kind)):
+        return
     if has_server():
         try:
             call_off_levels(profile, climbing.escalation, f"The escalation has ended: {kind}.")

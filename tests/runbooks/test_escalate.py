@@ -282,6 +282,26 @@ def test_recovery_ends_it_quietly_with_a_note_to_those_who_were_told(
     assert ladder.waiting() == {}
 
 
+def test_a_run_that_is_killed_before_it_tells_of_a_recovery_leaves_that_to_the_next(
+    ladder: Ladder, children: Children, sandbox: Sandbox
+) -> None:
+    ladder.escalate()
+    ladder.ledger.change(application={"health_url": sandbox.endpoints.invoice_health})
+    parameters = {"service": "ledger", "escalation": ladder.id, "level": "database"}
+    killed = children.start(
+        ladder.ledger, "escalate", kill_when_called="tasks.notifying:ask_sendgrid", parameters=parameters
+    )
+    assert killed.wait() is None
+    assert len(ladder.mails()) == 1
+
+    completed(ladder.escalate(escalation=ladder.id, level="database"))
+
+    assert [subject[:22] for _, subject, _ in ladder.mails()] == [
+        "[ledger] People are ne",
+        "[ledger] Healthy again",
+    ]
+
+
 def test_what_is_wrong_with_a_healthy_service_does_not_end_with_an_outage_that_is_over(
     ladder: Ladder, sandbox: Sandbox
 ) -> None:
