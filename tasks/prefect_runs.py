@@ -72,15 +72,15 @@ def observe_runs(profile: ServiceProfile, since: datetime, now: datetime) -> See
 def list_due_backups(profile: ServiceProfile, until: datetime) -> tuple[datetime, ...]:
     """Given a service, return when its backup was due in the days before a moment.
 
-    Raise ``ConfigurationError`` if Prefect cannot read the profile's schedule.
+    Raise ``ConfigurationError`` if its schedule never comes, such as on the 30th of February.
     """
     schedule = {"cron": profile.backup.schedule, "timezone": profile.time_zone}
     try:
         return list_due(schedule, until - _LOOKED_BACK, until)
     except ValueError:
         raise ConfigurationError(
-            f"backup.schedule is '{profile.backup.schedule}', which Prefect cannot read, or which never "
-            f"comes: correct it in the profile of {profile.name}."
+            f"backup.schedule is '{profile.backup.schedule}', which never comes: correct it in the profile "
+            f"of {profile.name}."
         ) from None
 
 

@@ -110,18 +110,18 @@ def test_a_memory_that_cannot_be_kept_keeps_nobody_from_being_told(
     assert "other: There is no backup set" in said
 
 
-def test_a_schedule_that_is_none_is_told_and_the_store_is_looked_at_all_the_same(
+def test_a_schedule_that_never_comes_is_told_and_the_store_is_looked_at_all_the_same(
     service: Watched, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = service.services / "invoice.yaml"
     profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-    profile["backup"]["schedule"] = "at two"
+    profile["backup"]["schedule"] = "0 2 30 2 *"
     path.write_text(yaml.safe_dump(profile), encoding="utf-8")
 
     assert main(["backups"]) == 1
 
     said = capsys.readouterr().err
-    assert "invoice: backup.schedule is 'at two', which Prefect cannot read" in said
+    assert "invoice: backup.schedule is '0 2 30 2 *', which never comes" in said
     assert "invoice: There is no backup set" in said
 
 
