@@ -175,8 +175,10 @@ def test_an_ordinary_user_sees_that_somebody_else_listens(
         "import os, sys\n"
         "from tasks.observing_port import observe_port\n"
         "from tasks.records.service import ServiceProfile\n"
+        # Read before: what Python loads for it may lie where only root gets.
+        "profile = ServiceProfile.model_validate_json(sys.argv[1])\n"
         f"os.setgroups([]); os.setresgid(*[{NOBODY}] * 3); os.setresuid(*[{NOBODY}] * 3)\n"
-        "print(observe_port.fn(ServiceProfile.model_validate_json(sys.argv[1])).model_dump_json())\n"
+        "print(observe_port.fn(profile).model_dump_json())\n"
     )
     command = [sys.executable, "-c", code, profile.model_dump_json()]
     health = f"http://127.0.0.1:{port}/health"
