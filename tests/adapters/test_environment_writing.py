@@ -406,7 +406,7 @@ def test_on_a_disk_that_cannot_be_written_nothing_changes(operated: ServiceProfi
     profile = operated.model_copy(update={"application": application})
     profile.env_path.write_bytes(BEFORE)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(AccessDeniedError, match="Read-only file system"):
+    with pytest.raises(AccessDeniedError, match="its disk can only be read"):
         write_variables(profile, CHANGE, EXPECTED)
     assert is_untouched(profile)
 
