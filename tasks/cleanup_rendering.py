@@ -43,7 +43,7 @@ def _render_rule(found: RuleFacts) -> str:
     title = f"## {escape(found.rule)}: {escape(found.source)}"
     if not found.exists:
         return title
-    if found.needs_index:
+    if not found.is_counted:
         return (
             f"{title}\n\n{found.entries:,} entries, not counted further: without an index all would be read."
         )

@@ -69,7 +69,7 @@ def observe_rule(database: Database[dict[str, Any]], rule: CleanupRule, cutoff: 
     if facts.needs_index:
         # It ends at the first that has one; only a misspelt field is looked for to the end, once.
         known = collection.find_one({rule.time_field: {"$ne": None}}, {"_id": 1}) is not None
-        return facts.model_copy(update={"has_time_field": known})
+        return facts.model_copy(update={"has_time_field": known, "is_counted": False})
     return facts.model_copy(update=_count(collection, rule, cutoff, entries))
 
 

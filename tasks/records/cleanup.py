@@ -56,6 +56,8 @@ class RuleFacts(_Record):
     """What else happens at a deletion, or hides entries from us, each as a sentence: a trigger, a policy."""
     storage_bytes: int = 0
     """What the collection or table takes on the server's disk."""
+    is_counted: bool = True
+    """False where no more is known than how many entries there are: to count would take an index."""
 
     @property
     def expired(self) -> int:

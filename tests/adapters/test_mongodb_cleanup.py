@@ -157,7 +157,12 @@ def test_a_large_collection_without_an_index_is_not_read_to_be_counted(
     large.insert_many([{"_id": n, "at": days(-n)} for n in range(1, 4)])
     rule = RULE.model_copy(update={"source": "large"})
     facts = audit.source.observe(rule, CUTOFF)
-    assert (facts.needs_index, facts.has_time_field, facts.months) == (True, True, ())
+    assert (facts.needs_index, facts.is_counted, facts.has_time_field, facts.months) == (
+        True,
+        False,
+        True,
+        (),
+    )
     assert not audit.source.observe(rule.model_copy(update={"time_field": "att"}), CUTOFF).has_time_field
     large.create_index("at")
     assert audit.source.observe(rule, CUTOFF).expired == large.count_documents({})
