@@ -46,6 +46,11 @@ class Layout:
         """The prefix of all tombstones."""
         return f"{self.service}/tombstones/"
 
+    @property
+    def every_verification(self) -> str:
+        """The prefix of what was found when sets were verified."""
+        return f"{self.service}/verifications/"
+
     def set_folder(self, set_id: str) -> str:
         """The prefix of a set's objects."""
         return f"{self.sets}{_checked(set_id)}/"
@@ -56,7 +61,7 @@ class Layout:
 
     def verifications(self, set_id: str) -> str:
         """The prefix of what was found when a set was verified."""
-        return f"{self.service}/verifications/{_checked(set_id)}/"
+        return f"{self.every_verification}{_checked(set_id)}/"
 
     def verification(self, found: Verification) -> str:
         """The key of one verification; their order is the order in time."""

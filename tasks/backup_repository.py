@@ -241,7 +241,7 @@ class BackupRepository:
     def _list_verified(self) -> set[str]:
         return {
             self._layout.part_of(stored.key)[1]
-            for stored in self._store.list_keys(f"{self._layout.root}verifications/")
+            for stored in self._store.list_keys(self._layout.every_verification)
         }
 
     def _spare_leased(self, set_id: str) -> None:

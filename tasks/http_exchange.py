@@ -38,10 +38,12 @@ class Exchange:
     problem: str | None = None
 
     @property
-    def is_silent(self) -> bool:
-        """Was nothing said of what was asked: no answer, a failure, or that there are too many requests?"""
+    def silence(self) -> str | None:
+        """Why nothing is said of what was asked (no answer, a failure, too many requests), or None."""
         busy = self.status_code == httpx.codes.TOO_MANY_REQUESTS
-        return self.failure is not None or busy or httpx.codes.is_server_error(self.status_code)
+        if self.failure is not None or busy or httpx.codes.is_server_error(self.status_code):
+            return self.problem or f"it answered {self.status_code}"
+        return None
 
     def read_json(self) -> Any:
         """Return the body as JSON, None if it is none."""

@@ -186,8 +186,7 @@ class JwtRotator:
         instances = max(1, len(observe_application.fn(self._profile).instances))
         for _ in range(_ROUNDS * instances):
             found = exchange(url, _SECONDS, headers={"Authorization": f"Bearer {token}"})
-            if found.is_silent:
-                said = found.problem or f"it answered {found.status_code}"
+            if (said := found.silence) is not None:
                 raise UnreachableError(
                     f"{self._profile.name}: {url} does not say whether {whose} holds: {said}."
                 )

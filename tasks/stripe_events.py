@@ -31,8 +31,7 @@ def want_verified(profile: ServiceProfile, url: str, secret: str, whose: str, *,
         header = stripe.WebhookSignature.generate_signature_header(payload, secret)
         headers = {"Content-Type": "application/json", "Stripe-Signature": header}
         found = exchange(url, _SECONDS, method="POST", headers=headers, content=payload.encode())
-        if found.is_silent:
-            said = found.problem or f"it answered {found.status_code}"
+        if (said := found.silence) is not None:
             raise UnreachableError(f"{profile.name}: {url} does not say whether {whose} is valid: {said}.")
         if httpx.codes.is_success(found.status_code) is not accepted:
             wrong = "refused" if accepted else "accepted"

@@ -107,16 +107,21 @@ def test_a_key_that_never_becomes_known_is_an_error_of_its_own(
         rotator.exercise(rotator.make("r", {}), kept(user.key))
 
 
+def let_only(sandbox: Sandbox, user: IamUser, *actions: str) -> None:
+    """Let the user do no more than these in the bucket."""
+    store = sandbox.object_store
+    statement = {**MAY["Statement"][0], "Action": actions}  # type: ignore[dict-item]
+    policy = json.dumps({**MAY, "Statement": [statement]})
+    direct = iam_client(store.endpoint, store.key_id, store.key_secret)
+    direct.put_user_policy(UserName=user.name, PolicyName=BUCKET, PolicyDocument=policy)
+
+
 def test_a_key_that_may_less_than_the_old_one_is_refused_and_one_that_may_as_little_is_not(
     profile: ServiceProfile, user: IamUser, sandbox: Sandbox
 ) -> None:
-    store = sandbox.object_store
-    direct = iam_client(store.endpoint, store.key_id, store.key_secret)
-    statement = {**MAY["Statement"][0], "Action": ["s3:PutObject", "s3:DeleteObject"]}  # type: ignore[dict-item]
-    narrow = json.dumps({**MAY, "Statement": [statement]})
     rotator = S3Rotator(profile, user.section())
     with iam_user(sandbox) as narrower:
-        direct.put_user_policy(UserName=narrower.name, PolicyName=BUCKET, PolicyDocument=narrow)
+        let_only(sandbox, narrower, "s3:PutObject", "s3:DeleteObject")
         with pytest.raises(RunbookError, match="may not get, presigned get in the bucket uploads"):
             rotator.exercise(kept(narrower.key), kept(user.key))
         rotator.exercise(kept(narrower.key), kept(narrower.key))
@@ -126,11 +131,7 @@ def test_a_key_that_may_less_than_the_old_one_is_refused_and_one_that_may_as_lit
 def test_a_key_that_may_only_look_is_rotated(
     profile: ServiceProfile, user: IamUser, sandbox: Sandbox
 ) -> None:
-    store = sandbox.object_store
-    direct = iam_client(store.endpoint, store.key_id, store.key_secret)
-    statement = {**MAY["Statement"][0], "Action": ["s3:GetObject", "s3:ListBucket"]}  # type: ignore[dict-item]
-    policy = json.dumps({**MAY, "Statement": [statement]})
-    direct.put_user_policy(UserName=user.name, PolicyName=BUCKET, PolicyDocument=policy)
+    let_only(sandbox, user, "s3:GetObject", "s3:ListBucket")
     rotator = S3Rotator(profile, user.section())
     rotator.exercise(kept(user.make_key()), kept(user.key))
 
