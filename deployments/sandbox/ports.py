@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -17,6 +18,9 @@ HIGHEST_PORT = 65535
 # Below the kernel's ephemeral range (32768 and up), so that no outgoing connection takes a port in between.
 FREE_RANGE = range(20000, 32000)
 SOCKET_FOLDER = Path("/tmp")  # noqa: S108  seaweed puts its gRPC sockets there whatever TMPDIR says
+
+# The kernel lets go of them when the process ends, however it ends.
+_GUARDS: Final[list[socket.socket]] = []
 
 PURPOSES = {
     "mongodb": "the MongoDB server of invoice-backend",
@@ -86,16 +90,27 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Return ports that nobody listens on now, for a test that runs beside other sandboxes."""
+        """Return ports that nobody listens on and that no other call gets while this process lives.
+
+        For a test that runs beside other sandboxes. Each call takes a block, whose first port it keeps bound:
+        of two that ask at once, neither has begun to listen when the other one looks.
+        """
         names = [field.name for field in fields(cls)]
-        candidates = random.sample(FREE_RANGE, k=len(FREE_RANGE))
-        chosen: dict[str, int] = {}
-        for port in candidates:
-            if is_free(port) and not stale_sockets(port):
-                chosen[names[len(chosen)]] = port
-            if len(chosen) == len(names):
-                return cls(**chosen)
-        raise SandboxError("This machine has no free ports left between 20000 and 32000.")
+        starts = list(FREE_RANGE[:: len(names) + 1])
+        random.shuffle(starts)
+        for start in starts:
+            block = range(start + 1, start + 1 + len(names))
+            guard = _bind(start)
+            if guard is None:
+                continue
+            if all(is_free(port) and not stale_sockets(port) for port in block):
+                _GUARDS.append(guard)
+                return cls(*block)
+            guard.close()
+        raise SandboxError(
+            f"This machine has no {len(names)} free ports in a row left between {FREE_RANGE.start} and "
+            f"{FREE_RANGE.stop}: stop what listens there."
+        )
 
     def check_distinct(self) -> None:
         """Raise SandboxError when two parts were given the same port."""
@@ -139,6 +154,17 @@ def variable_of(name: str) -> str:
 def is_free(port: int) -> bool:
     """Tell whether a server could listen on the port now; TIME_WAIT does not count as taken."""
     return _listen(port) is None
+
+
+def _bind(port: int) -> socket.socket | None:
+    """Bind the port, so that nobody else can; return None where somebody else did."""
+    guard = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        guard.bind((HOST, port))
+    except OSError:
+        guard.close()
+        return None
+    return guard
 
 
 def _listen(port: int) -> OSError | None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import re
 import signal
@@ -446,6 +447,28 @@ def test_root_runs_postgresql_unprivileged_also_where_namespaces_are_blocked(tmp
         check=True,
     )
     assert data.stat().st_uid == unprivileged.NOBODY
+
+
+def test_of_all_that_ask_for_free_ports_no_two_get_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = 1 + len(Ports().items())
+    # Where no other sandbox of the tests is.
+    room = range(32000, 32000 + 2 * block)
+    monkeypatch.setattr("deployments.sandbox.ports.FREE_RANGE", room)
+    ours = Ports.free()
+    asking = (
+        "from deployments.sandbox import ports; "
+        f"ports.FREE_RANGE = {room!r}; print([port for _, port in ports.Ports.free().items()])"
+    )
+    while_we_live = subprocess.run(
+        [sys.executable, "-c", asking], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    theirs = json.loads(while_we_live)
+    assert len(theirs) == len(set(theirs)) == block - 1
+    assert not set(theirs) & {port for _, port in ours.items()}
+    # They are gone, and with them what was theirs.
+    assert [port for _, port in Ports.free().items()] == theirs
+    with pytest.raises(SandboxError, match=rf"no {block - 1} free ports in a row left between 32000 and"):
+        Ports.free()
 
 
 def test_a_taken_port_is_a_clear_sentence(tmp_path: Path) -> None:
