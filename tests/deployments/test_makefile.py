@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,33 @@ def test_no_proxy_is_asked_for_what_is_on_this_host(host: Path, known: dict[str,
         check=True,
     )
     assert shown.stdout.split() == [wanted, wanted]
+
+
+def start_tests(host: Path, pytest_does: str) -> subprocess.Popen[str]:
+    """Let make run tests of which each says its folder and then does so."""
+    program = host / ".venv" / "bin" / "pytest"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\nmkdir "$TMPDIR/made" && echo "$TMPDIR" "$@"\n{pytest_does}\n')
+    program.chmod(0o755)
+    command = ["make", "--no-print-directory", "--old-file=.venv/.installed", "unit"]
+    return subprocess.Popen(command, cwd=host, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize(("pytest_does", "succeeds"), [("exit 0", True), ("exit 1", False)])
+def test_what_tests_wrote_goes_when_they_have_ended(host: Path, pytest_does: str, *, succeeds: bool) -> None:
+    with start_tests(host, pytest_does) as make:
+        assert make.stdout is not None
+        folder, *words = make.stdout.readline().split()
+    assert f"--basetemp={folder}/t" in words
+    assert not Path(folder).exists()
+    assert (make.returncode == 0) == succeeds
+
+
+def test_what_tests_wrote_goes_when_somebody_interrupts_them(host: Path) -> None:
+    with start_tests(host, "exec sleep 60") as make:
+        assert make.stdout is not None
+        folder, *_ = make.stdout.readline().split()
+        assert Path(folder, "made").exists()
+        os.killpg(make.pid, signal.SIGINT)
+    assert make.returncode != 0
+    assert not Path(folder).exists()
