@@ -38,7 +38,7 @@ from tasks.object_store import ObjectStore
 from tasks.object_store_directory import DirectoryStore
 from tasks.object_store_directory_errors import translated
 from tasks.object_store_s3 import S3Store
-from tasks.object_store_s3_upload import MOST_PARTS, cut_into_parts, part_bytes
+from tasks.object_store_s3_upload import MOST_PARTS, Parts, part_bytes
 from tasks.opening_stores import open_store
 from tasks.records.service import Destination
 from tests.adapters.conftest import make_store
@@ -402,9 +402,28 @@ def test_parts_grow_so_that_an_object_may_be_large() -> None:
 
 
 def test_parts_are_full_but_the_last() -> None:
-    parts = list(cut_into_parts(bytes([number]) * (3 * MIB) for number in range(7)))
+    parts = list(Parts(bytes([number]) * (3 * MIB) for number in range(7)))
     assert [len(part) for part in parts] == [8 * MIB, 8 * MIB, 5 * MIB]
     assert b"".join(parts) == b"".join(bytes([number]) * (3 * MIB) for number in range(7))
+
+
+def test_nothing_is_one_empty_part() -> None:
+    assert list(Parts([])) == list(Parts([b"", b""])) == [b""]
+
+
+def test_what_fills_its_parts_leaves_no_empty_one_behind() -> None:
+    assert [len(part) for part in Parts([bytes(16 * MIB)])] == [8 * MIB, 8 * MIB]
+
+
+def test_a_part_that_was_given_back_becomes_the_next_one() -> None:
+    parts = Parts(bytes([number]) * (8 * MIB) for number in range(4))
+    first = next(parts)
+    second = next(parts)
+    assert second is not first
+    parts.give_back(first)
+    third = next(parts)
+    assert third is first
+    assert [(part[0], part[-1]) for part in (second, third, next(parts))] == [(1, 1), (2, 2), (3, 3)]
 
 
 S3_ACTS: list[Callable[[S3Store], object]] = [
