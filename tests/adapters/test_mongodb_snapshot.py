@@ -2,11 +2,13 @@
 
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
 from bson import Timestamp
-from pymongo import MongoClient
+from pymongo import MongoClient, monitoring
 from pymongo.database import Database
 
 from deployments.sandbox.endpoints import Endpoints
@@ -19,6 +21,7 @@ from tasks.mongodb_snapshot import (
     _BATCH_BYTES,
     CollectionShape,
     MongodbSnapshot,
+    _at_cluster_time,
     _find_moment,
     list_shapes,
     open_snapshot,
@@ -112,6 +115,42 @@ def test_this_server_is_not_taken_for_one_that_holds_a_cluster_time(endpoints: E
         probe = {"find": "probe", "readConcern": {"level": "snapshot", "atClusterTime": Timestamp(1, 1)}}
         assert client["invoice"].command(probe)["ok"] == 1
         assert _find_moment(client, "invoice") is None
+
+
+class Finds(monitoring.CommandListener):
+    """The read concern of each find, by its collection."""
+
+    def __init__(self) -> None:
+        self.concerns: dict[str, list[object]] = {}
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name == "find":
+            self.concerns.setdefault(event.command["find"], []).append(event.command.get("readConcern"))
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("version", "of_capped"), [("7.0.4", False), ("8.0.0", True)])
+def test_where_a_server_holds_a_cluster_time_every_read_says_it(
+    database: Database[Document], url: str, version: str, *, of_capped: bool
+) -> None:
+    database["plain"].insert_many([{"_id": n} for n in range(3)])
+    database.create_collection("ring", capped=True, size=4096).insert_one({"_id": 1})
+    finds, moment = Finds(), Timestamp(int(datetime.now(UTC).timestamp()), 1)
+    said = {"level": "snapshot", "atClusterTime": moment}
+    with MongoClient[dict[str, Any]](
+        url, event_listeners=[finds], readPreference="secondaryPreferred"
+    ) as client:
+        snapshot = _at_cluster_time(client, database.name, version, moment)
+        shapes = {shape.name: shape for shape in list_shapes(client, database.name)}
+        assert [ids(batch) for batch in snapshot.read(shapes["plain"])] == [[0, 1, 2]]
+        assert [ids(batch) for batch in snapshot.read(shapes["ring"])] == [[1]]
+    assert finds.concerns["plain"] == [said]
+    assert finds.concerns["ring"] == [said if of_capped else None]
 
 
 def test_a_batch_is_about_a_mebibyte_however_large_the_documents(
