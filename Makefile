@@ -72,7 +72,7 @@ imports: $(INSTALLED) ## Check that imports run one way
 	@$(BIN)/lint-imports --no-cache
 
 unit: $(INSTALLED) ## Run the tests on real servers
-	@folder="$$(mktemp -d "$(or $(TMPDIR),$(MEMORY),/tmp)/tests-XXXXXX")" && \
+	@folder="$$(mktemp -d "$(or $(TMPDIR),$(MEMORY),/tmp)/tests-XXXXXX")" && chmod 755 "$$folder" && \
 	  trap 'rm -rf "$$folder"' EXIT && trap 'exit 130' INT TERM && \
 	  TMPDIR="$$folder" $(BIN)/pytest -n 3 --dist worksteal --basetemp="$$folder/t"
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -143,14 +144,27 @@ def start_tests(host: Path, pytest_does: str) -> subprocess.Popen[str]:
     program.write_text(f'#!/bin/sh\nmkdir "$TMPDIR/made" && echo "$TMPDIR" "$@"\n{pytest_does}\n')
     program.chmod(0o755)
     command = ["make", "--no-print-directory", "--old-file=.venv/.installed", "unit"]
-    return subprocess.Popen(command, cwd=host, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        cwd=host,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
-@pytest.mark.parametrize(("pytest_does", "succeeds"), [("exit 0", True), ("exit 1", False)])
+@pytest.mark.parametrize(
+    ("pytest_does", "succeeds"), [("read line; exit 0", True), ("read line; exit 1", False)]
+)
 def test_what_tests_wrote_goes_when_they_have_ended(host: Path, pytest_does: str, *, succeeds: bool) -> None:
     with start_tests(host, pytest_does) as make:
+        assert make.stdin is not None
         assert make.stdout is not None
         folder, *words = make.stdout.readline().split()
+        # As any folder for temporary files: some tests are about what another user may read.
+        assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o755
+        make.stdin.close()
     assert f"--basetemp={folder}/t" in words
     assert not Path(folder).exists()
     assert (make.returncode == 0) == succeeds
@@ -161,6 +175,7 @@ def test_what_tests_wrote_goes_when_somebody_interrupts_them(host: Path) -> None
         assert make.stdout is not None
         folder, *_ = make.stdout.readline().split()
         assert Path(folder, "made").exists()
-        os.killpg(make.pid, signal.SIGINT)
+        # Who is started in the background may have been told to ignore SIGINT.
+        os.killpg(make.pid, signal.SIGTERM)
     assert make.returncode != 0
     assert not Path(folder).exists()
