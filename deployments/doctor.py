@@ -25,7 +25,7 @@ from tasks.postgresql import connect as connect_postgresql
 from tasks.postgresql import parse_url
 from tasks.postgresql_dump import client_version
 from tasks.process_manager import observe_application
-from tasks.profiles import list_services, read_profile, services_folder
+from tasks.profiles import list_misnamed, list_services, read_profile, services_folder
 from tasks.records.service import ServiceProfile
 
 Problems = Iterator[str]
@@ -36,15 +36,17 @@ def main() -> int:
     folder = services_folder()
     console = Console(highlight=False)
     try:
-        services = list_services(folder)
+        services, misnamed = list_services(folder), list_misnamed(folder)
     except RunbookError as error:
         _show(console, str(error))
         return 1
+    for name in misnamed:
+        _show(console, ("wrong", "red"), f"  {name} is not read: rename it to {Path(name).stem}.yaml.")
     if not services:
         _show(console, f"There is no profile in {folder}: write one, see docs/how-to/add-a-service.md.")
         return 1
     problems = [problem for name in services for problem in _report(console, folder, name)]
-    return 1 if problems else 0
+    return 1 if problems or misnamed else 0
 
 
 def _report(console: Console, folder: Path, name: str) -> list[str]:

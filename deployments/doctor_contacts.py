@@ -1,22 +1,29 @@
 """What the doctor looks at of the ladder: whether everybody on it can be told. Nobody is told anything."""
 
 from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Final
 
+from flows.decisions.diagnosis_rules import RULES
 from tasks.credentials import resolve
 from tasks.errors import RunbookError
 from tasks.notifying import open_channel, read_scopes
-from tasks.records.escalation_care import Contact, Escalation
+from tasks.records.escalation_care import Contact, Escalation, Level
 from tasks.records.service import ServiceProfile
 
-_SENDS = "mail.send"
+_SENDS: Final = "mail.send"
+_ALIKE: Final = 0.8
+_CAUSES: Final = tuple(rule.name for rule in RULES)
 
 
 def examine_contacts(profile: ServiceProfile) -> Iterator[str]:
-    """Yield a sentence for each way to a contact that leads nowhere, and for whom none is left."""
+    """Yield a sentence for each way that leads nowhere, for whom none is left, and for a misspelt cause."""
     escalation = profile.escalation
     if not escalation.levels:
         yield "nobody is told of anything: fill escalation.levels, see docs/how-to/who-is-told.md."
         return
+    for level in escalation.levels:
+        yield from _find_misspelt(level)
     if escalation.link_key is not None:
         yield from _tell_unresolved("escalation.link_key", escalation.link_key)
     on_ladder = {name for level in escalation.levels for name in level.contacts}
@@ -33,6 +40,14 @@ def _examine(contact: Contact, *, may_mail: bool) -> Iterator[str]:
     yield from (f"a channel of {contact.name} does not work, {problem}." for problem in wrong)
     if len(wrong) == len(contact.channels) and not (contact.email and may_mail):
         yield f"{contact.name} cannot be told: give the contact a channel that works."
+
+
+def _find_misspelt(level: Level) -> Iterator[str]:
+    """Severities are words of whoever sends the alerts: only what is almost a cause is surely wrong."""
+    for word in level.starts_for:
+        alike = get_close_matches(word.lower(), _CAUSES, n=1, cutoff=_ALIKE)
+        if alike and word not in _CAUSES:
+            yield f"level {level.name} starts for '{word}', which no triage says: write '{alike[0]}'."
 
 
 def _find_wrong(reference: str) -> str | None:

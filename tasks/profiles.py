@@ -40,6 +40,11 @@ def list_services(folder: Path) -> tuple[str, ...]:
         ) from None
 
 
+def list_misnamed(folder: Path) -> tuple[str, ...]:
+    """Return the files in the folder of the profiles that look like profiles and are not read: ``.yml``."""
+    return tuple(sorted(path.name for path in folder.glob("*.yml")))
+
+
 def read_profile(path: Path) -> ServiceProfile:
     """Given a profile's file, return the profile; raise ``ConfigurationError`` saying where it is wrong."""
     profile = read_section(path, ServiceProfile, "profile")
@@ -77,6 +82,10 @@ def load_service(name: str) -> ServiceProfile:
     folder = services_folder()
     path = folder / f"{name}.yaml"
     if name not in list_services(folder):
+        if f"{name}.yml" in list_misnamed(folder):
+            raise ConfigurationError(
+                f"The profile {folder / name}.yml is not read: rename it to {name}.yaml."
+            )
         known = ", ".join(list_services(folder)) or "none"
         raise ConfigurationError(f"There is no service '{name}' in {folder}; known services: {known}.")
     return read_profile(path)

@@ -149,6 +149,18 @@ def test_a_ladder_without_levels_is_told(invoice: ServiceProfile) -> None:
     assert "fill escalation.levels" in said
 
 
+def test_a_cause_that_is_misspelt_is_told_and_a_severity_of_whoever_sends_alerts_is_not(
+    invoice: ServiceProfile,
+) -> None:
+    first, *others = invoice.escalation.levels
+    words = ("database dwon", "Database locked", "database down", "critical", "page", "sev1")
+    levels = (first.model_copy(update={"starts_for": words}), *others)
+    assert list(examine_contacts(with_key(invoice, levels=levels))) == [
+        f"level {first.name} starts for 'database dwon', which no triage says: write 'database down'.",
+        f"level {first.name} starts for 'Database locked', which no triage says: write 'database locked'.",
+    ]
+
+
 def test_contacts_who_cannot_be_told_are_named(invoice: ServiceProfile, make_channel: Any) -> None:
     team, *others = invoice.contacts
     paged = team.model_copy(update={"email": None, "channels": (make_channel("no-url"),)})

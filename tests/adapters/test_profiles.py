@@ -215,3 +215,14 @@ def test_an_unknown_service_lists_the_known_ones(tmp_path: Path, monkeypatch: py
         with pytest.raises(ConfigurationError, match="known services: invoice, other"):
             load_service.fn(unknown)
     assert load_service.fn("invoice").title == "Invoice Management System"
+
+
+def test_a_profile_whose_file_has_another_ending_is_told_to_be_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SERVICES_VARIABLE, str(tmp_path))
+    written(tmp_path).rename(tmp_path / "invoice.yml")
+    with pytest.raises(
+        ConfigurationError, match=rf"{tmp_path}/invoice\.yml is not read: rename it to invoice\.yaml\."
+    ):
+        load_service.fn("invoice")

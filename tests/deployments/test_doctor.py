@@ -160,6 +160,17 @@ def test_what_is_wrong_is_shown_to_the_letter(
     assert str(folder) in capsys.readouterr().out.replace("\n", "")
 
 
+def test_a_profile_that_is_not_read_for_its_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bakery.yml").write_text("name: bakery")
+    monkeypatch.setenv(SERVICES_VARIABLE, str(tmp_path))
+    assert main() == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "wrong  bakery.yml is not read: rename it to bakery.yaml."
+    assert second.startswith("There is no profile in ")
+
+
 def test_profiles_that_cannot_be_looked_at_are_not_taken_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
