@@ -40,6 +40,7 @@ _MALFORMED = (
     "characters of user and password percent-escaped."
 )
 _SELECTION_MILLISECONDS = 5_000
+_PATIENCE = 4
 _SOCKET_MILLISECONDS = 60_000
 _PREFERENCES = {"readpreference", "readpreferencetags", "maxstalenessseconds"}
 
@@ -114,7 +115,8 @@ def _open(url: str, *, patient: bool) -> Client:
         return MongoClient(
             _without_preference(url),
             serverSelectionTimeoutMS=_SELECTION_MILLISECONDS,
-            connectTimeoutMS=_SELECTION_MILLISECONDS,
+            # The driver takes a server for gone that is silent for so long, and cancels what it was asked.
+            connectTimeoutMS=_PATIENCE * _SELECTION_MILLISECONDS,
             socketTimeoutMS=None if patient else _SOCKET_MILLISECONDS,
             appname="runbooks",
         )

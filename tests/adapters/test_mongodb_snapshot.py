@@ -1,5 +1,6 @@
 """One moment of a MongoDB database: what is written meanwhile does not change what is read."""
 
+import threading
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -290,6 +291,26 @@ def test_a_server_that_dies_while_it_is_read_ends_it_in_a_sentence(
             read_while_it_dies()
     finally:
         sandbox.mongodb.start()
+
+
+def test_a_server_that_is_silent_for_a_moment_is_waited_for(
+    sandbox: Sandbox, database: Database[Document], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongodb, "_SELECTION_MILLISECONDS", 400)
+    database["orders"].insert_many([{"_id": n, "filler": "x" * 50_000} for n in range(400)])
+    server = sandbox.supervisor.process(sandbox.mongodb.name)
+    assert server is not None
+    with open_snapshot(f"{url}&heartbeatFrequencyMS=500") as snapshot:
+        batches = snapshot.read(shape_of(snapshot, "orders"))
+        read = len(next(batches))
+        going_on = threading.Timer(1.2, server.resume)
+        server.suspend()
+        going_on.start()
+        try:
+            read += sum(map(len, batches))
+        finally:
+            going_on.join()
+    assert read == 400
 
 
 @pytest.mark.usefixtures("impatient")
