@@ -19,11 +19,13 @@ from tasks.mongodb_missing import compare_documents, insert_documents
 from tasks.mongodb_replication import measure_lag
 from tasks.mongodb_short_commands import (
     EXACT,
+    LONGEST_DELETION_SECONDS,
+    LONGEST_READ_SECONDS,
+    Courtesy,
     Deletion,
     Pace,
     Raw,
     Taken,
-    give_way,
     milliseconds,
     read_span,
 )
@@ -64,7 +66,8 @@ class MongodbCleanup:
         self._client: Client | None = None
         self._windows: dict[str, _Window] = {}
         self._widths: dict[str, int] = {}
-        self._reading, self._deleting = Pace(), Pace()
+        self._reading, self._deleting = Pace(LONGEST_READ_SECONDS), Pace(LONGEST_DELETION_SECONDS)
+        self._courtesy = Courtesy()
 
     def close(self) -> None:
         """Let the server go; the next call connects again."""
@@ -100,10 +103,10 @@ class MongodbCleanup:
             while window is not None and window.start < end and not taken.is_full:
                 until = min(window.start + window.width, end)
                 span = {"$gte": DatetimeMS(window.start), "$lt": DatetimeMS(until)}
-                began = time.monotonic()
-                found = read_span(collection, rule, span, taken)
-                self._reading.learn(found, time.monotonic() - began)
-                give_way()
+                with self._courtesy:
+                    began = time.monotonic()
+                    found = read_span(collection, rule, span, taken)
+                    self._reading.learn(found, time.monotonic() - began)
                 window = _Window(until, window.fit(found, self._reading.documents))
                 self._widths[rule.name] = window.width
             if not taken.entries:
@@ -119,7 +122,7 @@ class MongodbCleanup:
             return 0
         with self._open(rule) as collection:
             client = collection.database.client
-            deletion = Deletion(collection, rule, cutoff, self._deleting)
+            deletion = Deletion(collection, rule, cutoff, self._deleting, self._courtesy)
             if not has_transactions(client):
                 deleted = deletion.delete(None, entries)
             else:

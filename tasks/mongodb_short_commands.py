@@ -26,20 +26,23 @@ Raw = Collection[RawBSONDocument]
 EXACT: Final[CodecOptions[RawBSONDocument]] = RAW.with_options(
     datetime_conversion=DatetimeConversion.DATETIME_MS
 )
-# What a command takes of the server, beyond the way there and back.
-_LONGEST_SECONDS: Final = 0.004
+# What a command takes of the server, beyond the way there and back. When both took 4 ms, of those who asked
+# during a read of ours 4.5 % waited for more than 6 ms, and of those who asked during a deletion 1 %.
+LONGEST_READ_SECONDS: Final = 0.0025
+LONGEST_DELETION_SECONDS: Final = 0.004
 # Long enough for who asked meanwhile to be answered before our next command, instead of after it.
 _GIVEN_WAY_SECONDS: Final = 0.001
 _LEAST, _MOST = 10, 500
 _GROWTH: Final = 2
 _STRANGERS: Final = 4
-_READ_AGAIN: Final = 60
+_READ_AGAIN: Final = 40
 
 
 @dataclass
 class Pace:
     """How many documents a command is about: learnt from how long the ones before took."""
 
+    longest_seconds: float
     documents: int = _LEAST
     _quickest: float = math.inf
 
@@ -51,7 +54,8 @@ class Pace:
         if not documents:
             return
         self._quickest = min(self._quickest, seconds)
-        likely = int(documents * _LONGEST_SECONDS / max(seconds - self._quickest, _LONGEST_SECONDS / _GROWTH))
+        longest = self.longest_seconds
+        likely = int(documents * longest / max(seconds - self._quickest, longest / _GROWTH))
         self.documents = max(_LEAST, min(likely, self.documents * _GROWTH, _MOST))
 
 
@@ -75,9 +79,20 @@ class Taken:
         self.size += len(raw)
 
 
-def give_way() -> None:
-    """Leave the server to others for a moment."""
-    time.sleep(_GIVEN_WAY_SECONDS)
+class Courtesy:
+    """Leaves the server to others for a moment between any two commands."""
+
+    def __init__(self) -> None:
+        """Begin with no command before."""
+        self._ended = -math.inf
+
+    def __enter__(self) -> None:
+        """Wait until the moment after the last command is over; what we did since is part of it."""
+        time.sleep(max(0.0, self._ended + _GIVEN_WAY_SECONDS - time.monotonic()))
+
+    def __exit__(self, *_: object) -> None:
+        """Let the moment begin."""
+        self._ended = time.monotonic()
 
 
 def read_span(collection: Raw, rule: CleanupRule, span: dict[str, Any], taken: Taken) -> int:
@@ -102,6 +117,7 @@ class Deletion:
     rule: CleanupRule
     cutoff: datetime
     pace: Pace
+    courtesy: Courtesy
 
     def delete(self, session: ClientSession | None, entries: Sequence[bytes]) -> int:
         """Delete those of the entries that are there, unchanged to the byte; return how many they were."""
@@ -114,10 +130,10 @@ class Deletion:
         deleted, done = 0, 0
         while done < len(still):
             some = still[done : done + self.pace.documents]
-            began = time.monotonic()
-            deleted += self._delete_range(session, some) if is_ours else self._delete_each(session, some)
-            self.pace.learn(len(some), time.monotonic() - began)
-            give_way()
+            with self.courtesy:
+                began = time.monotonic()
+                deleted += self._delete_range(session, some) if is_ours else self._delete_each(session, some)
+                self.pace.learn(len(some), time.monotonic() - began)
             done += len(some)
         if session is not None and deleted != len(still):
             raise SourceError(
@@ -134,8 +150,8 @@ class Deletion:
         for part, next_part in zip_longest(parts, parts[1:]):
             query = self._query(part, until=self._time_of(next_part[0]) if next_part else None)
             most = len(part) * _STRANGERS
-            found = list(self.collection.find(query, session=session).limit(most))
-            give_way()
+            with self.courtesy:
+                found = list(self.collection.find(query, session=session).limit(most))
             yield from found
             if len(found) == most:
                 # Thousands have the same moment: they are asked for by what they are.

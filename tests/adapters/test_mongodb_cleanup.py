@@ -1,5 +1,6 @@
 """What a cleanup rule meets, reads and deletes in MongoDB: the same to the byte, and nothing else."""
 
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from bson import BSON, encode
 from bson.raw_bson import RawBSONDocument
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo import MongoClient
+from pymongo import MongoClient, monitoring
 
 from deployments.sandbox.endpoints import Endpoints
 from tasks.errors import ConfigurationError, UnreachableError
@@ -294,6 +295,39 @@ def test_in_commands_of_any_size_exactly_what_is_ours_old_and_unchanged_goes(
         }
         assert audit.delete(*ours) == len(there) - len(stay)
     assert audit.raw() == stay
+
+
+class Spans(monitoring.CommandListener):
+    """When each command that reads or deletes began and ended."""
+
+    def __init__(self) -> None:
+        self.begun: list[float] = []
+        self.ended: list[float] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name in {"find", "delete"}:
+            self.begun.append(time.monotonic())
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        if event.command_name in {"find", "delete"}:
+            self.ended.append(time.monotonic())
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        pass
+
+
+def test_users_have_the_server_to_themselves_for_a_moment_between_any_two_commands(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spans = Spans()
+    monkeypatch.setattr("tasks.mongodb.MongoClient", functools.partial(MongoClient, event_listeners=[spans]))
+    audit.fill(*({"_id": n, "at": days(-400 + n / 10)} for n in range(300)))
+    for _ in range(3):
+        audit.delete(*audit.read(most=100))
+    assert audit.collection.count_documents({}) == 0
+    between = [later - earlier for earlier, later in zip(spans.ended, spans.begun[1:], strict=False)]
+    assert len(between) > 20
+    assert min(between) >= 0.001
 
 
 def test_documents_of_one_moment_are_deleted_batch_by_batch(audit: Audit) -> None:
